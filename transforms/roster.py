@@ -1,0 +1,23 @@
+"""Who takes part: names only, loaded on use (importing the objects costs seconds, and every task start parses its Dag)."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from transforms.sources.contract import Source
+
+#: source name -> slots of its Airflow pool (one pool per venue; requests within a slot are limited by the source's own budgets).
+SOURCES: Final[dict[str, int]] = {"binance": 2, "coinalyze": 1, "defillama": 1, "alternative_me": 1}
+
+#: Assets the hourly index covers, in the order they are shown.
+HOURLY_ASSETS: Final[tuple[str, ...]] = ("BTC", "ETH", "SOL")
+
+
+def source(name: str) -> Source:
+    """The source of that name; an unknown name raises KeyError and lists the roster."""
+    if name not in SOURCES:
+        raise KeyError(f"found source {name!r}; the roster in transforms/roster.py has {', '.join(SOURCES)}")
+    found: Source = import_module(f"transforms.sources.{name}").SOURCE
+    return found
