@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 #: source name -> slots of its Airflow pool (one pool per venue; requests within a slot are limited by the source's own budgets).
 SOURCES: Final[dict[str, int]] = {"binance": 2, "coinalyze": 1, "defillama": 1, "alternative_me": 1}
 
+#: Who is asked every hour, and who once a day; history asks everybody.
+HOURLY_SOURCES: Final[tuple[str, ...]] = ("binance",)
+DAILY_SOURCES: Final[tuple[str, ...]] = ("coinalyze", "defillama", "alternative_me")
+
 #: Assets the hourly index covers, in the order they are shown.
 HOURLY_ASSETS: Final[tuple[str, ...]] = ("BTC", "ETH", "SOL")
 

@@ -57,7 +57,7 @@ def ddl(table: Table) -> str:
 def in_key_order(table: Table, rows: pa.Table) -> pa.Table:
     """Rows sorted by the table's key (then revision), columns in declared order: the one order in which a partition is stored."""
     order = [*table.key, *(["revision"] if "revision" in table.columns else [])]
-    return rows.select(list(table.columns)).sort_by([(name, "ascending") for name in order])
+    return rows.select(list(table.columns)).cast(arrow_schema(table)).sort_by([(name, "ascending") for name in order])
 
 
 def content_sha256(table: Table, rows: pa.Table) -> str:

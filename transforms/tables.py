@@ -349,10 +349,23 @@ TABLES: Final[dict[str, Table]] = _tables(
     Table(
         "partitions",
         "ops",
-        "what one partition of a table holds and was made from",
-        ("table_name", "date", "recorded_at"),
-        ("table_name", "date", "row_count", "content_sha256", "inputs_sha256", "run_id", "recorded_at"),
-        cautions=("the newest recorded_at of a (table_name, date) is the one in force",),
+        "what one partition of a table holds of one source (core) or cadence (index), and what it was made from",
+        ("table_name", "subject", "day", "recorded_at"),
+        (
+            "table_name",
+            "subject",
+            "day",
+            "row_count",
+            "content_sha256",
+            "inputs_sha256",
+            "run_id",
+            "recorded_at",
+            "date",
+        ),
+        cautions=(
+            "the newest recorded_at of a (table_name, subject, day) is the one in force",
+            "date is the day of recording, day the partition spoken of",
+        ),
     ),
 )
 

@@ -144,7 +144,7 @@ VOCABULARY: Final[dict[str, Column]] = _columns(
     Column("contract_type", "string", "", "the venue's contract type, e.g. PERPETUAL"),
     Column("instrument_status", "string", "", "the venue's status word, e.g. TRADING"),
     Column("base_multiplier", "float", "coins per base unit", "1000 for 1000PEPE, else 1", minimum=1e-9),
-    Column("listed_at", "instant", "UTC", "when the venue listed the contract"),
+    Column("listed_at", "instant", "UTC", "when the venue listed the contract; null where the source does not say", nullable=True),
     Column("delivery_at", "instant", "UTC", "when the contract expires; null for a perpetual", nullable=True),
     # chain and reference
     Column("stablecoin", "string", "", "ticker of the stablecoin, or ALL for the source's own total"),
@@ -280,6 +280,7 @@ VOCABULARY: Final[dict[str, Column]] = _columns(
     Column("missing", "int", "count", "expected stamps that did not come", minimum=0),
     Column("missing_stamps", "string", "JSON", "first missing stamps, at most 20"),
     Column("complete", "bool", "", "every expected stamp came, or the source has no grid and the last page ended inside the window"),
+    Column("day", "day", "UTC day", "the partition the row speaks of"),
     Column("table_name", "string", "", "a table of the lake"),
     Column("row_count", "int", "rows", "rows of the partition", minimum=0),
     Column("content_sha256", "string", "hex", "SHA-256 over the partition's rows in key order, provenance columns left out"),

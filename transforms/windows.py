@@ -50,6 +50,12 @@ def to_ms(instant: datetime) -> int:
     return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
 
 
+def floor(instant: datetime, step: timedelta) -> datetime:
+    """The last multiple of `step` since the epoch at or before `instant`."""
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    return epoch + (instant - epoch) // step * step
+
+
 def partition_day(as_of: datetime) -> date:
     """The day a value describes: the day that ends at or after `as_of`.
 
@@ -120,3 +126,20 @@ class Window:
             edge = epoch + ((start - epoch) // span + 1) * span
             yield Window(start, min(edge, self.end))
             start = edge
+
+
+def window_of(key: str) -> Window:
+    """The span a partition key names: an hour `2026-05-01T07`, a day `2026-05-01`, or the quarter that begins with month `2026-04`.
+
+    >>> str(window_of("2026-05-01T07")), str(window_of("2026-04"))
+    ('[2026-05-01T07:00Z, 2026-05-01T08:00Z)', '[2026-04-01T00:00Z, 2026-07-01T00:00Z)')
+    """
+    for form, length in (("%Y-%m-%dT%H", HOUR), ("%Y-%m-%d", DAY)):
+        try:
+            start = datetime.strptime(key, form).replace(tzinfo=UTC)
+        except ValueError:
+            continue
+        return Window(start, start + length)
+    start = datetime.strptime(key, "%Y-%m").replace(tzinfo=UTC)
+    months = start.year * 12 + start.month + 2  # months since year 0 at the end, counted from 0
+    return Window(start, datetime(months // 12, months % 12 + 1, 1, tzinfo=UTC))

@@ -46,15 +46,18 @@ REASONS: Final[dict[str, str]] = {
     "ZERO_OPEN_INTEREST": "open interest of exactly 0 on a trading contract",
     "EXPECTATION": "the row fails an expectation of its table",
     "DUPLICATE_KEY": "two different values for one key in one answer",
+    "MISSING": "a value that must be present is null",
+    "BLOCKED": "nothing is wrong with the row itself, but its partition was held back whole",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """At most `weight` units per `per` seconds, shared by all requests that name the budget."""
+    """At most `weight` units per `per` seconds, shared by all requests that name the budget. No ask weighs more than `heaviest`."""
 
     weight: float
     per: float
+    heaviest: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +83,13 @@ class Series:
     #: name=value pairs an endpoint needs beyond the instrument, e.g. period
     options: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def instruments(self) -> tuple[str, ...]:
+        """The instruments asked for: several where an endpoint takes them comma-joined, none where it serves all or knows none."""
+        return tuple(name for name in self.instrument.split(",") if name)
+
     def expected(self) -> list[datetime] | None:
-        """The `as_of` stamps a complete answer holds."""
+        """The `as_of` stamps a complete answer holds, for each of its instruments."""
         return None if self.step is None else self.window.grid(self.step)
 
 
@@ -157,6 +165,8 @@ class Decoded:
 
     tables: Mapping[str, pa.Table]
     rejects: Sequence[Reject] = ()
+    #: what a person should know although no row suffered, e.g. a field the venue's document does not name
+    notes: Sequence[str] = ()
 
     @property
     def rows(self) -> int:
@@ -186,6 +196,8 @@ class Source(ABC):
     budgets: Mapping[str, Budget]
     #: endpoint -> core table it fills
     endpoints: Mapping[str, str]
+    #: endpoint -> further core tables it fills
+    also: Mapping[str, tuple[str, ...]] = {}
     #: environment variable that holds the key, and the header it travels in; empty for public sources
     key_variable: str = ""
     key_header: str = ""

@@ -1,0 +1,80 @@
+"""From a source's spelling of a contract to the coin behind it: 1000PEPEUSDT is 1000 PEPE, 1INCHUSDT is 1 1INCH (PITFALLS E5).
+
+Prices and amounts of the core tables refer to one coin: `price / multiplier` and `amount * multiplier`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms.sources.contract import Instrument
+
+#: Prefix of a Binance base asset -> coins per base unit (Binance listing notices: 1000SHIB, 1000000MOG, 1MBABYDOGE).
+MULTIPLIERS: Final[dict[str, float]] = {"1000000": 1e6, "1000": 1e3, "1M": 1e6}
+#: Quote assets of Binance USD-M contracts.
+QUOTES: Final = ("USDT", "USDC", "FDUSD", "BUSD", "USD1", "BTC")
+#: Suffix of Coinalyze's symbols for Binance, from its /v1/exchanges.
+COINALYZE_BINANCE: Final = "A"
+
+_PREFIXED: Final = re.compile(r"(1000000|1000|1M)([^0-9].*)")
+_LOOKS_PREFIXED: Final = re.compile(r"10{2,}")
+
+
+@lru_cache(maxsize=4096)
+def coin(base: str) -> tuple[str, float]:
+    """Asset and coins per base unit of a Binance base asset; a prefix that looks like a multiplier but is not declared raises LookupError.
+
+    >>> coin("1000PEPE"), coin("1MBABYDOGE"), coin("1INCH"), coin("BTC")
+    (('PEPE', 1000.0), ('BABYDOGE', 1000000.0), ('1INCH', 1.0), ('BTC', 1.0))
+    """
+    if found := _PREFIXED.fullmatch(base):
+        return found[2], MULTIPLIERS[found[1]]
+    if not base or _LOOKS_PREFIXED.match(base):
+        raise LookupError(
+            f"found base asset {base!r}; declared multiplier prefixes are {', '.join(MULTIPLIERS)} (transforms/instruments.py)"
+        )
+    return base, 1.0
+
+
+@lru_cache(maxsize=4096)
+def binance_asset(symbol: str) -> tuple[str, float]:
+    """Asset and coins per base unit of a Binance perpetual; a symbol without a declared quote asset raises LookupError.
+
+    >>> binance_asset("1000SHIBUSDT")
+    ('SHIB', 1000.0)
+    """
+    for quote in QUOTES:
+        if symbol.endswith(quote) and len(symbol) > len(quote):
+            return coin(symbol.removesuffix(quote))
+    raise LookupError(f"found symbol {symbol!r}; it ends in none of the declared quote assets {', '.join(QUOTES)}")
+
+
+@lru_cache(maxsize=4096)
+def coinalyze_asset(symbol: str) -> tuple[str, float]:
+    """Asset and coins per base unit of a Binance USDT perpetual in Coinalyze's spelling; anything else raises LookupError.
+
+    >>> coinalyze_asset("1000XECUSDT_PERP.A")
+    ('XEC', 1000.0)
+    """
+    base = symbol.removesuffix(f"USDT_PERP.{COINALYZE_BINANCE}")
+    if base == symbol:
+        raise LookupError(f"found symbol {symbol!r}; Coinalyze spells a Binance USDT perpetual as <BASE>USDT_PERP.{COINALYZE_BINANCE}")
+    return coin(base)
+
+
+def tradable(rows: pa.Table, assets: Sequence[str] = ()) -> list[Instrument]:
+    """What `plan` takes, from rows of the instruments table: USDT-margined perpetuals that trade, by symbol; only `assets` if given."""
+    chosen = pc.and_(pc.equal(rows["quote_asset"], "USDT"), pc.equal(rows["margin_asset"], "USDT"))
+    chosen = pc.and_(chosen, pc.equal(rows["contract_type"], "PERPETUAL"))
+    chosen = pc.and_(chosen, pc.equal(rows["instrument_status"], "TRADING"))
+    if assets:
+        chosen = pc.and_(chosen, pc.is_in(rows["asset"], value_set=pa.array(list(assets), type=pa.string())))
+    names = ("instrument", "venue", "asset", "base_multiplier", "listed_at")
+    kept = rows.filter(chosen).sort_by("instrument").select(list(names)).to_pylist()
+    return list({row["instrument"]: Instrument(*(row[name] for name in names)) for row in kept}.values())

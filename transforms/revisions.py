@@ -1,0 +1,85 @@
+"""How answers become history: repetitions are counted, restatements become new revisions, nothing is edited.
+
+Within a key, rows are ordered by the time we asked; a row that repeats its predecessor is a duplicate; every change is the next revision.
+Loading answers in the order of asking, in any grouping and any number of times, gives one and the same history. An older answer loaded late
+still takes its right place, but a confirmation that was already counted as a duplicate is not remembered (A, A again, then a late B in
+between reads A, B): replay the stored answers in order of asking to restore it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms.schema import arrow_schema, in_key_order
+from transforms.tables import Table
+from transforms.windows import partition_days
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """`rows`: the table after the merge, in key order. `fresh`: mask over `rows` of what was not stored before. `duplicates`: count."""
+
+    rows: pa.Table
+    fresh: npt.NDArray[np.bool_]
+    duplicates: int
+
+
+def complete(table: Table, decoded: pa.Table, raw_sha256: pa.Array, fetched_at: pa.Array) -> pa.Table:
+    """Decoded rows with the columns that loading adds: provenance, partition day, an empty flag list and revision 0."""
+    added = {
+        "flags": pa.array([""] * decoded.num_rows, type=pa.string()),
+        "revision": pa.array(np.zeros(decoded.num_rows, dtype=np.int64)),
+        "fetched_at": fetched_at,
+        "raw_sha256": raw_sha256,
+        "date": partition_days(decoded.column("as_of")),
+    }
+    schema = arrow_schema(table)
+    columns = [added[name] if name in added else decoded.column(name) for name in table.columns]
+    return pa.table(columns, schema=schema)
+
+
+def merge(table: Table, stored: pa.Table, arrived: pa.Table) -> Merged:
+    """Merge arrived rows into stored ones of the same days. Both carry all columns of `table`; any row order.
+
+    `known_at` of a first revision is the declared one (as_of plus lag); of a restatement, the time we saw it.
+    Rows that come out = stored + arrived - duplicates, always.
+    """
+    rows = pa.concat_tables([stored, arrived])
+    count = rows.num_rows
+    if count == 0:
+        return Merged(rows, np.zeros(0, dtype=bool), 0)
+    new = np.concatenate([np.zeros(stored.num_rows, dtype=bool), np.ones(arrived.num_rows, dtype=bool)])
+    rows = rows.append_column("_new", pa.array(new))
+    order = pc.sort_indices(rows, [(name, "ascending") for name in (*table.key, "fetched_at", "raw_sha256", "_new")])
+    rows = rows.take(order)
+    same_key = _like_previous(rows, table.key)
+    values = tuple(name for name in table.content if name not in {*table.key, "known_at", "revision", "flags", "date"})
+    kept = ~(same_key & _like_previous(rows, values))
+    rank = np.cumsum(kept)
+    first = np.maximum.accumulate(np.where(same_key, 0, np.arange(count)))
+    revision: npt.NDArray[np.int64] = (rank - rank[first]).astype(np.int64)
+    known, asked = (rows.column(name).cast(pa.int64()).to_numpy() for name in ("known_at", "fetched_at"))
+    known_at = pa.array(np.where(revision > 0, np.maximum(known, asked), known)).cast(rows.schema.field("known_at").type)
+    rows = rows.set_column(rows.column_names.index("revision"), "revision", pa.array(revision))
+    rows = rows.set_column(rows.column_names.index("known_at"), "known_at", known_at)
+    rows = rows.filter(pa.array(kept))
+    ordered = in_key_order(table, rows)  # the sort above already is key order; this also drops the helper column
+    return Merged(ordered, rows.column("_new").to_numpy(zero_copy_only=False).astype(bool), count - int(kept.sum()))
+
+
+def _like_previous(rows: pa.Table, columns: tuple[str, ...]) -> npt.NDArray[np.bool_]:
+    """Whether each row equals the one before it in these columns; two nulls are equal. The first row never does."""
+    alike = np.ones(rows.num_rows, dtype=bool)
+    alike[0] = False
+    for name in columns:
+        column = rows.column(name)
+        later, earlier = column.slice(1), column.slice(0, rows.num_rows - 1)
+        equal = pc.fill_null(pc.equal(later, earlier), False)
+        both = pc.and_(pc.is_null(later), pc.is_null(earlier))
+        alike[1:] &= pc.or_(equal, both).to_numpy(zero_copy_only=False).astype(bool)
+    return alike

@@ -1,0 +1,95 @@
+"""What a signal is: a feature oriented in [-1, +1] against its own strictly past history, with the constants the spec gives it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+import numpy as np
+
+from transforms.estimators import DAY_US, HOUR_US, Floats
+from transforms.features.contract import WORDS, Codes, Measured, Why
+from transforms.features.panel import Panel
+from transforms.signals.scores import ecdf_scores, held_scores
+from transforms.spec import Constituent
+
+
+class State(IntEnum):
+    """What became of a score at a bar."""
+
+    FINE = 0
+    #: effective history below spec.warm_d: with a score it is a flag, without one the reason
+    WARMING = 1
+    #: no fresh input: the last score, decaying
+    STALE = 2
+    #: no fresh input and nothing left to hold
+    MISSING = 3
+
+
+_STATE_WORDS: Final[dict[State, str]] = {State.FINE: "", State.WARMING: "warming", State.STALE: "stale", State.MISSING: "missing"}
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A signal of (assets, bars) or (1, bars). Bars before the window hold nothing.
+
+    score: in [-1, 1] before decay, not yet times its sign, NaN = none; factor: part of it still used, 0 where there is none;
+    history_d: effective history; state: code from `State`; why: code of the feature.
+    """
+
+    score: Floats
+    factor: Floats
+    history_d: Floats
+    state: Codes
+    why: Codes
+
+
+def wording(state: State, why: Why) -> str:
+    """Text of a contribution's reason: `stale: no input`; empty when nothing is wrong."""
+    return ": ".join(word for word in (_STATE_WORDS[state], WORDS[why]) if word)
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A constituent of the index: which feature it reads and what the score means. Subclass to score in another way."""
+
+    feature: str
+    meaning: str
+
+    def score(self, feature: Measured, constituent: Constituent, panel: Panel) -> Scored:
+        """METHODOLOGY 3.1 and 3.3 on the panel: score against the past, then hold and decay while there is no fresh input."""
+        rule, spec = panel.rule, panel.spec
+        fresh = feature.fresh(_fresh_h(panel, self.feature))
+        first = max(0, panel.window_first - int(np.ceil(rule.stale.horizon_h / rule.step_h)))
+        scores, history = self.against_past(feature, constituent, panel, first)
+        held, factor = held_scores(
+            scores, fresh, panel.when, panel.window_first, rule.stale.grace_h, rule.stale.half_life_h, rule.stale.horizon_h
+        )
+        state = np.full(held.shape, State.FINE, dtype=np.int8)
+        state[history < spec.score.warm_d] = State.WARMING
+        state[~fresh & np.isfinite(held)] = State.STALE
+        state[~fresh & np.isnan(held)] = State.MISSING
+        return Scored(held, factor, history, state, np.where(fresh | np.isnan(feature.value), feature.why, np.int8(Why.STALE)))
+
+    def against_past(self, feature: Measured, constituent: Constituent, panel: Panel, first: int) -> tuple[Floats, Floats]:
+        """(score, effective history in days) from bar `first` on."""
+        rule, score = panel.rule, panel.spec.score
+        return ecdf_scores(
+            np.ascontiguousarray(feature.value),
+            feature.fresh(_fresh_h(panel, self.feature)),
+            panel.when,
+            panel.when % round(rule.reference_step_h * HOUR_US) == 0,
+            first,
+            round(score.window_d * DAY_US),
+            round(score.half_life_d * DAY_US),
+            rule.reference_step_h / 24,
+            score.min_history_d,
+            constituent.norm == "anchored",
+            constituent.floor,
+        )
+
+
+def _fresh_h(panel: Panel, feature: str) -> float:
+    """Age below which the feature counts as fresh at this cadence."""
+    return next(use.fresh_h for use in panel.rule.uses if use.feature == feature)
