@@ -1,0 +1,209 @@
+"""The commands behind `make`: run, up, down, trace, sql, settings.
+
+`run` starts the embedded stack, fills what is missing of the market's history through Airflow's backfill, prints the reading and stops.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from plugins.errors import ConfigurationError, TidegaugeError
+from plugins.mainjob import fill
+from plugins.orchestra import Airflow
+from plugins.settings import ROOT, Settings
+from plugins.stack import Stack
+from transforms.windows import utc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LABEL: Final = {
+    "simulated": "SIMULATED market: these are not real prices",
+    "recorded": "RECORDED data, replayed through the sandbox",
+    "live": "LIVE: the venues' public endpoints",
+}
+
+
+def market_of(sources: str, recordings: str) -> str:
+    """Which market SOURCES and RECORDINGS choose; contradictions raise."""
+    if sources not in ("", "sandbox", "live"):
+        raise ConfigurationError(f"SOURCES={sources!r} is not known: use SOURCES=live, or nothing for the sandbox.")
+    if sources == "live" and recordings:
+        raise ConfigurationError("SOURCES=live and RECORDINGS=... exclude each other: recordings are replayed through the sandbox.")
+    if recordings and not Path(recordings, "series").is_dir():
+        raise ConfigurationError(f"RECORDINGS={recordings}: no folder `series` there.")
+    return "live" if sources == "live" else "recorded" if recordings else "simulated"
+
+
+class Progress:
+    """Lines with the seconds since the start."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        print(f"{time.monotonic() - self.began:6.1f} s  {text}", flush=True)
+
+
+@contextmanager
+def stack_of(options: argparse.Namespace, say: Progress, *, airflow: bool) -> Iterator[Stack]:
+    """The services of the chosen market, started in order; without Airflow for commands that only read the lake."""
+    market = market_of(options.sources, options.recordings)
+    home = Path(options.home or ROOT / "var" / market)
+    say(LABEL[market])
+    with Stack(market, home, recordings=options.recordings, say=say) as stack:
+        stack.postgres()
+        stack.object_store()
+        say("PostgreSQL and the object store answer")
+        if airflow:
+            stack.sandbox(*(["--limits-scale", "1000"] if market != "live" else []))
+            stack.plan_history()
+            settings = Settings.read(stack.environment)
+            from plugins.lake import Lake
+
+            Lake(settings).create()
+            stack.airflow()
+            say(f"Airflow answers at {stack.address}")
+        yield stack
+
+
+def run(options: argparse.Namespace) -> int:
+    """The main job: bring the lake up to date and print the reading."""
+    say = Progress()
+    with stack_of(options, say, airflow=True) as stack:
+        airflow = Airflow(stack.address, "admin", stack.secret("airflow_password"))
+        settings = Settings.read(stack.environment)
+        done = fill(airflow, settings, say, stack.check)
+        if options.quick:
+            return 0 if done else 1
+        from plugins import publishing, summary
+        from plugins.lake import Lake
+
+        data = publishing.report_data(Lake(settings), settings)
+        print()
+        print(summary.text(data))
+        print()
+        print(_where(settings))
+    say("stopped")
+    return 0 if done else 1
+
+
+def _where(settings: Settings) -> str:
+    home = Path(os.path.relpath(settings.home)) if settings.home.is_relative_to(Path.cwd()) else settings.home
+    query = f"select * from read_parquet('{home}/published/sentiment/*/*.parquet') order by as_of desc limit 5"
+    lines = [
+        f"lake     s3://{settings.s3_bucket}/{settings.warehouse} (Iceberg; served while `make up` runs) and {home}/published (Parquet copy)",
+        f"DuckDB   .venv/bin/python -c \"import duckdb; print(duckdb.sql('''{query}'''))\"",
+        f"report   {home}/report.html",
+        "trace    make trace ASSET=BTC        UI       make up",
+    ]
+    return "\n".join(lines)
+
+
+def up(options: argparse.Namespace) -> int:
+    """Airflow with its UI and everything else, until Ctrl-C."""
+    say = Progress()
+    stopping: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda got, _frame: stopping.append(got))
+    with stack_of(options, say, airflow=True) as stack:
+        airflow = Airflow(stack.address, "admin", stack.secret("airflow_password"))
+        settings = Settings.read(stack.environment)
+        (settings.home / "up.pid").write_text(str(os.getpid()))
+        fill(airflow, settings, say, stack.check, live=True, stopping=lambda: bool(stopping))
+        say(f"UI       {stack.address}   user admin   password {stack.secret('airflow_password')}")
+        say(f"S3       {settings.s3_endpoint}   bucket {settings.s3_bucket}   keys in {settings.home}/secrets.json")
+        say("Ctrl-C stops everything")
+        while not stopping:
+            stack.check()
+            time.sleep(1)
+        (settings.home / "up.pid").unlink(missing_ok=True)
+    say("stopped")
+    return 0
+
+
+def down(options: argparse.Namespace) -> int:
+    """Stop what `up` left running; with `--wipe`, remove what the markets keep."""
+    import shutil
+
+    base = Path(options.home) if options.home else ROOT / "var"
+    for pid_file in base.glob("**/up.pid"):
+        try:
+            os.kill(int(pid_file.read_text()), signal.SIGTERM)
+            print(f"asked {pid_file.parent.name} to stop")
+        except ProcessLookupError:
+            pid_file.unlink()
+    if options.wipe:
+        shutil.rmtree(base, ignore_errors=True)
+        print(f"removed {base}")
+    return 0
+
+
+def trace(options: argparse.Namespace) -> int:
+    """The way of one number back to raw files and hashes."""
+    say = Progress()
+    with stack_of(options, say, airflow=False) as stack:
+        from plugins.lake import Lake
+        from plugins.tracing import trace_text
+
+        settings = Settings.read(stack.environment | {"TIDEGAUGE_SANDBOX_URL": "" if stack.market == "live" else "none"})
+        as_of = utc(options.at) if options.at else None
+        print(trace_text(Lake(settings), options.asset, options.cadence, as_of, options.feature))
+    return 0
+
+
+def sql(options: argparse.Namespace) -> int:
+    """A DuckDB query over the Iceberg tables (`core.open_interest`, `index.sentiment`, `ops.quarantine`, ...)."""
+    say = Progress()
+    with stack_of(options, say, airflow=False) as stack:
+        from plugins.catalog import connect
+        from plugins.lake import Lake
+
+        settings = Settings.read(stack.environment | {"TIDEGAUGE_SANDBOX_URL": "" if stack.market == "live" else "none"})
+        print(connect(Lake(settings)).sql(options.query))
+    return 0
+
+
+def settings(_options: argparse.Namespace) -> int:
+    """The settings in force, secrets hidden."""
+    for name, value in Settings.read().redacted().items():
+        print(f"{name:16} {value}")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; an error of ours is one plain sentence and exit code 1."""
+    parser = argparse.ArgumentParser(prog="tidegauge", description=__doc__)
+    parser.add_argument("--sources", default=os.environ.get("SOURCES", ""))
+    parser.add_argument("--recordings", default=os.environ.get("RECORDINGS", ""))
+    parser.add_argument("--home", default=os.environ.get("TIDEGAUGE_HOME", ""))
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("run").add_argument("--quick", action="store_true", help="no reading at the end")
+    commands.add_parser("up")
+    commands.add_parser("down").add_argument("--wipe", action="store_true")
+    tracing = commands.add_parser("trace")
+    tracing.add_argument("--asset", default="BTC")
+    tracing.add_argument("--cadence", default="1h", choices=("1h", "1d"))
+    tracing.add_argument("--at", default="", help="as_of instant (UTC); default the latest")
+    tracing.add_argument("--feature", default="")
+    commands.add_parser("sql").add_argument("query")
+    commands.add_parser("settings")
+    options = parser.parse_args(arguments)
+    try:
+        return int(globals()[options.command](options))
+    except TidegaugeError as error:
+        print(f"tidegauge: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

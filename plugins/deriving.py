@@ -1,0 +1,171 @@
+"""The second half of a number's way: from core tables to features, contributions and the index, for every day whose inputs changed.
+
+What a day of the index was made from is one hash: the content hashes of all core partitions its look-back reaches, the specification and the
+code. A day is derived when that hash is not the stored one; so a late or restated row re-derives exactly what it can touch, a new
+specification re-derives everything, and a second run finds nothing to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from plugins import gate, ledger
+from plugins.errors import GateClosed
+from plugins.lake import Lake
+from plugins.settings import ROOT, Settings
+from transforms.index.build import Stamp, derive, lookback, reads
+from transforms.spec import SPEC, Spec
+from transforms.tables import TABLES
+from transforms.windows import CADENCES, DAY, Window, floor
+
+log = logging.getLogger(__name__)
+OUTPUT: Final = ("features", "contributions", "sentiment")
+
+Partitions = Mapping[tuple[str, str, date], tuple[str, str]]
+
+
+@cache
+def code_sha(root: Path = ROOT) -> str:
+    """SHA-256 over the source code of the pure room: what computed a value."""
+    digest = hashlib.sha256()
+    for path in sorted((root / "transforms").rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def sources_of(spec: Spec, cadence: str) -> tuple[str, ...]:
+    """The sources a cadence reads."""
+    rule = spec.cadence(cadence)
+    return (rule.source, rule.supply_source)
+
+
+def asked_until(lake: Lake, source: str) -> datetime | None:
+    """How far a source was asked, whatever came back: the index is derived up to here, with stale inputs where nothing came."""
+    ends = lake.read("coverage", columns=("window_end",), where={"source": source}).column("window_end")
+    found: datetime | None = pc.max(ends).as_py()
+    return found
+
+
+def domain(known: Partitions, spec: Spec, cadence: str, until: datetime | None) -> Window | None:
+    """From the first day the cadence's leading source spoke to the last bar it was asked for; None before it ever spoke."""
+    days = [day for (table, subject, day) in known if subject == spec.cadence(cadence).source and table in reads(spec, cadence)]
+    if not days or until is None:
+        return None
+    start, end = Window.day(min(days)).start, floor(until, CADENCES[cadence])
+    return Window(start, end) if start < end else None
+
+
+def inputs_hashes(known: Partitions, spec: Spec, cadence: str, span: Window) -> dict[date, str]:
+    """What each day is made from: every core partition within the look-back, how much of the day was asked for, specification and code."""
+    wanted, sources = reads(spec, cadence), sources_of(spec, cadence)
+    parts = sorted(
+        (day, table, subject, sha) for (table, subject, day), (sha, _) in known.items() if table in wanted and subject in sources
+    )
+    at = [part[0] for part in parts]
+    lines = [f"{day}/{table}/{subject}/{sha}\n".encode() for day, table, subject, sha in parts]
+    head = f"{spec.sha256}/{code_sha()}/{cadence}\n".encode()
+    back = lookback(spec, cadence)
+    found = {}
+    for day in span.days():
+        low, high = bisect_left(at, day - back), bisect_right(at, day)
+        end = f"{min(Window.day(day).end, span.end).isoformat()}\n".encode()
+        found[day] = hashlib.sha256(head + end + b"".join(lines[low:high])).hexdigest()
+    return found
+
+
+def stale(known: Partitions, spec: Spec, cadence: str, span: Window) -> dict[date, str]:
+    """Days to derive, with the hash of their inputs."""
+    hashes = inputs_hashes(known, spec, cadence, span)
+    return {day: sha for day, sha in hashes.items() if known.get(("sentiment", cadence, day), ("", ""))[1] != sha}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one cadence has to derive: a window of whole days up to its last bar, and the input hash of every stale day in it."""
+
+    cadence: str
+    window: Window
+    inputs: Mapping[date, str]
+
+
+def plans(lake: Lake, spec: Spec) -> list[Plan]:
+    """The open work, by cadence: from the first stale day to the last."""
+    known = ledger.partitions(lake)
+    found = []
+    for cadence in CADENCES:
+        span = domain(known, spec, cadence, asked_until(lake, spec.cadence(cadence).source))
+        open_days = stale(known, spec, cadence, span) if span else {}
+        if span and open_days:
+            window = Window(Window.day(min(open_days)).start, min(Window.day(max(open_days)).end, span.end))
+            found.append(Plan(cadence, window, open_days))
+            log.info("%s: %d days to derive, %s", cadence, len(open_days), window)
+    return found
+
+
+def bring_up_to_date(lake: Lake, settings: Settings, run_id: str, subject: str, spec: Spec = SPEC) -> ledger.Outcome:
+    """Derive every stale day of every cadence: one read, one gate and one commit per table for all of them.
+
+    Raises GateClosed when a derived partition fails a critical expectation; then nothing of it is published.
+    """
+    with ledger.recorded(lake, "derive", subject, run_id) as outcome:
+        todo = plans(lake, spec)
+        if not todo:
+            return outcome
+        core = _core(lake, spec, todo)
+        stamp = Stamp(market=settings.market, vintage="reconstructed", code_sha=code_sha())
+        made = [derive(_of(core, sources_of(spec, plan.cadence)), plan.window, plan.cadence, spec, stamp=stamp) for plan in todo]
+        tables = {name: pa.concat_tables([getattr(one, name) for one in made]) for name in OUTPUT}
+        verdicts = gate.gate(tables)
+        blocked = {name: verdict.blocked or verdict.rejected[0].detail for name, verdict in verdicts.items() if verdict.rejected}
+        if blocked:
+            raise GateClosed(f"not published, the index keeps its last good values: {blocked}")
+        first = min(plan.window.days()[0] for plan in todo)
+        last = max(plan.window.days()[-1] for plan in todo)
+        entries = []
+        for name in OUTPUT:
+            fresh = verdicts[name].passed
+            kept = _outside(lake.read(name, days=(first, last)), todo)
+            lake.replace(name, pa.concat_tables([kept, fresh]), (first, last))
+            hashed = ledger.hash_days(TABLES[name], fresh, "cadence")
+            inputs = {(plan.cadence, day): sha for plan in todo for day, sha in plan.inputs.items()}
+            entries += [(name, *key, count, sha, inputs.get(key, "")) for key, (count, sha) in hashed.items() if key in inputs]
+            outcome.rows_published += fresh.num_rows
+        ledger.note_partitions(lake, run_id, entries)
+    return outcome
+
+
+def _core(lake: Lake, spec: Spec, todo: Sequence[Plan]) -> dict[str, pa.Table]:
+    """The core rows all plans need, each table read once: without provenance, which no number may depend on."""
+    since = min(plan.window.days()[0] - lookback(spec, plan.cadence) - DAY for plan in todo)
+    until = max(plan.window.days()[-1] for plan in todo)
+    sources = sorted({source for plan in todo for source in sources_of(spec, plan.cadence)})
+    names = sorted({name for plan in todo for name in reads(spec, plan.cadence)})
+    return {name: lake.read(name, days=(since, until), where={"source": sources}, columns=TABLES[name].content) for name in names}
+
+
+def _of(core: Mapping[str, pa.Table], sources: Sequence[str]) -> dict[str, pa.Table]:
+    wanted = pa.array(sources)
+    return {name: rows.filter(pc.is_in(rows.column("source"), wanted)) for name, rows in core.items()}
+
+
+def _outside(rows: pa.Table, todo: Sequence[Plan]) -> pa.Table:
+    """Stored rows that no plan replaces: another cadence's, or days before and after a plan's window."""
+    for plan in todo:
+        days = plan.window.days()
+        replaced = pc.and_(
+            pc.equal(rows.column("cadence"), plan.cadence),
+            pc.and_(pc.greater_equal(rows.column("date"), days[0]), pc.less_equal(rows.column("date"), days[-1])),
+        )
+        rows = rows.filter(pc.invert(replaced))
+    return rows

@@ -1,0 +1,179 @@
+"""The evidence tables: what each step did (outcomes), what came of what was expected (coverage), what each partition holds (partitions)."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from plugins.lake import Lake
+from transforms.schema import arrow_schema, content_sha256
+from transforms.sources.contract import Series
+from transforms.tables import TABLES, Table
+from transforms.windows import Window
+
+
+def rows_table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows of an evidence table from dictionaries; `recorded_at` and `date` are filled with now and today when absent."""
+    now = datetime.now(UTC)
+    full = [{"recorded_at": now, "date": now.date(), **row} for row in rows]
+    schema = arrow_schema(TABLES[name])
+    return pa.table({field.name: pa.array([row[field.name] for row in full], type=field.type) for field in schema}, schema=schema)
+
+
+@dataclass
+class Outcome:
+    """What a step reports while it works; becomes one row of `outcomes` however the step ends."""
+
+    answers: int = 0
+    rows_decoded: int = 0
+    rows_core: int = 0
+    rows_quarantined: int = 0
+    rows_duplicate: int = 0
+    rows_published: int = 0
+    outcome: str = "success"
+    detail: list[str] = field(default_factory=list)
+
+    def counts(self) -> dict[str, int]:
+        """The counters by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, int)}
+
+    def partly(self, detail: str) -> None:
+        """Note something that went wrong without ending the step."""
+        self.outcome = "partial"
+        self.detail.append(detail)
+
+
+@contextmanager
+def recorded(lake: Lake, step: str, subject: str, run_id: str, window: Window | None = None) -> Iterator[Outcome]:
+    """Write one row of `outcomes` when the block ends, also when it fails (the failure goes on)."""
+    began = datetime.now(UTC)
+    outcome = Outcome()
+    try:
+        yield outcome
+    except BaseException as error:
+        outcome.outcome = "failed"
+        outcome.detail.append(f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        nowhere = datetime(1970, 1, 1, tzinfo=UTC)
+        row = {
+            "run_id": run_id,
+            "step": step,
+            "subject": subject,
+            "outcome": outcome.outcome,
+            "detail": "; ".join(outcome.detail)[:4000],
+            "window_start": window.start if window else nowhere,
+            "window_end": window.end if window else nowhere,
+            "started_at": began,
+            "finished_at": datetime.now(UTC),
+            **outcome.counts(),
+        }
+        try:
+            lake.append("outcomes", rows_table("outcomes", [row]))
+        except Exception:
+            if outcome.outcome != "failed":  # a lake that is down has already raised its own sentence
+                raise
+
+
+# -- coverage
+
+
+def covered(lake: Lake, source: str) -> dict[tuple[str, str], list[Window]]:
+    """Windows proved complete, by (endpoint, instrument), in order of start."""
+    stored = lake.read("coverage", columns=("endpoint", "instrument", "window_start", "window_end", "complete"), where={"source": source})
+    found: dict[tuple[str, str], list[Window]] = defaultdict(list)
+    for row in stored.to_pylist():
+        if row["complete"]:
+            found[row["endpoint"], row["instrument"]].append(Window(row["window_start"], row["window_end"]))
+    return {key: sorted(windows) for key, windows in found.items()}
+
+
+def open_part(series: Series, known: Mapping[tuple[str, str], Sequence[Window]]) -> Series | None:
+    """The part of a series that is not proved complete yet: from the end of its covered beginning; None when nothing is open.
+
+    A series about several instruments stays open from the earliest open instant of any of them.
+    """
+    starts = []
+    for instrument in series.instrument.split(","):
+        start = series.window.start
+        for window in known.get((series.endpoint, instrument), ()):
+            if window.start <= start < window.end:
+                start = window.end
+        starts.append(start)
+    if min(starts) >= series.window.end:
+        return None
+    return Series(series.source, series.endpoint, series.instrument, Window(min(starts), series.window.end), series.step, series.options)
+
+
+def coverage_row(
+    source: str,
+    endpoint: str,
+    instrument: str,
+    target: str,
+    window: Window,
+    series: Series,
+    got: set[datetime],
+    *,
+    answers: int,
+    failed: int,
+) -> dict[str, Any]:
+    """Expected against received stamps of one window. Without a regular grid, complete means that every page was accepted."""
+    expected = series.expected()
+    inside = {stamp for stamp in got if stamp in window}
+    missing = [] if expected is None else sorted(set(expected) - inside)
+    return {
+        "source": source,
+        "endpoint": endpoint,
+        "instrument": instrument,
+        "target": target,
+        "window_start": window.start,
+        "window_end": window.end,
+        "expected": -1 if expected is None else len(expected),
+        "received": len(inside),
+        "missing": len(missing),
+        "missing_stamps": json.dumps([stamp.isoformat() for stamp in missing[:20]]),
+        "complete": failed == 0 and not missing,
+        "answers": answers,
+    }
+
+
+# -- partitions
+
+
+def hash_days(table: Table, rows: pa.Table, subject_column: str) -> dict[tuple[str, date], tuple[int, str]]:
+    """Row count and content hash by (subject, day); the subject is a source (core) or a cadence (index)."""
+    found: dict[tuple[str, date], tuple[int, str]] = {}
+    if rows.num_rows == 0:
+        return found
+    ordered = rows.sort_by([(subject_column, "ascending"), ("date", "ascending")])
+    groups = ordered.group_by([subject_column, "date"], use_threads=False).aggregate([([], "count_all")])
+    start = 0
+    for subject, day, count in zip(*(groups.column(n).to_pylist() for n in (subject_column, "date", "count_all")), strict=True):
+        found[subject, day] = (count, content_sha256(table, ordered.slice(start, count)))
+        start += count
+    return found
+
+
+def note_partitions(lake: Lake, run_id: str, rows: Iterable[tuple[str, str, date, int, str, str]]) -> None:
+    """Append (table, subject, day, rows, content hash, inputs hash) to the ledger of partitions."""
+    entries = [
+        {"table_name": t, "subject": s, "day": d, "row_count": n, "content_sha256": c, "inputs_sha256": i, "run_id": run_id}
+        for t, s, d, n, c, i in rows
+    ]
+    if entries:
+        lake.append("partitions", rows_table("partitions", entries))
+
+
+def partitions(lake: Lake) -> dict[tuple[str, str, date], tuple[str, str]]:
+    """(content hash, inputs hash) in force by (table, subject, day)."""
+    stored = lake.read("partitions", columns=("table_name", "subject", "day", "content_sha256", "inputs_sha256", "recorded_at"))
+    stored = stored.sort_by([("recorded_at", "ascending")])
+    columns = [stored.column(name).to_pylist() for name in ("table_name", "subject", "day", "content_sha256", "inputs_sha256")]
+    return {(table, subject, day): (content, inputs) for table, subject, day, content, inputs in zip(*columns, strict=True)}

@@ -1,0 +1,276 @@
+"""The first half of a number's way: ask a source, store its answers untouched, decode, merge, gate and commit them."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from plugins import gate, ledger, recorder
+from plugins.fetcher import Fetched, fetch
+from plugins.lake import Lake
+from plugins.settings import Settings
+from transforms.revisions import complete, merge
+from transforms.roster import HOURLY_ASSETS
+from transforms.roster import source as source_of
+from transforms.sources.contract import Instrument, Reject, Series, Source, Unreadable
+from transforms.tables import TABLES
+from transforms.windows import Window
+
+log = logging.getLogger(__name__)
+
+
+# -- fetch
+
+
+def ask(lake: Lake, settings: Settings, name: str, window: Window, run_id: str, *, again: bool) -> list[str]:
+    """Ask one source for one window and store the answers; returns the bundles' keys. Bad answers never raise: they are evidence too."""
+    source = source_of(name)
+    with ledger.recorded(lake, "fetch", name, run_id, window) as outcome:
+        known = {} if again else ledger.covered(lake, name)
+        fetched: list[Fetched] = []
+        now = settings.clock()
+        catalogue = source.catalogue(now)
+        instruments: list[Instrument] = []
+        if catalogue is not None:
+            listed = _fetch(settings, source, [catalogue])
+            fetched += listed
+            instruments = wanted(settings, source, listed)
+            if not instruments:
+                outcome.partly(f"{name} listed no instrument of ours: {_why(listed)}")
+        series = [part for one in source.plan(window, instruments, now) if (part := ledger.open_part(one, known)) is not None]
+        log.info("%s: %d series open in %s", name, len(series), window)
+        if not series and not fetched:
+            return []
+        fetched += _fetch(settings, source, series)
+        substitute = getattr(source, "plan_blocked", None)
+        if substitute and any(one.disposition.reason_code == "HTTP_BLOCKED" for one in fetched):
+            outcome.partly(f"{name} refuses this location: its archive is asked instead")
+            fetched += _fetch(settings, source, [p for s in substitute(window, instruments, now) if (p := ledger.open_part(s, known))])
+        rejected = [one for one in fetched if one.disposition.verb != "accept"]
+        if rejected:
+            outcome.partly(f"{len(rejected)} of {len(fetched)} answers rejected, first: {rejected[0].disposition.detail}")
+        outcome.answers = len(fetched)
+        if not series and not rejected:
+            return []  # nothing was open: the catalogue alone is no news
+        return recorder.store(lake, name, fetched, run_id)
+
+
+def _fetch(settings: Settings, source: Source, series: Sequence[Series]) -> list[Fetched]:
+    def progress(done: int, total: int) -> None:
+        if done == total or done % 200 == 0:
+            log.info("%s: %d of %d answers", source.name, done, total)
+
+    return fetch(
+        source,
+        series,
+        hosts=settings.hosts(source),
+        key=settings.key(source),
+        budget_scale=settings.budget_scale,
+        progress=progress,
+        now=lambda: datetime.now(UTC),
+    )
+
+
+def _why(fetched: Sequence[Fetched]) -> str:
+    bad = [one.disposition.detail for one in fetched if one.disposition.verb != "accept"]
+    return bad[0] if bad else "the list holds none of the wanted assets"
+
+
+def wanted(settings: Settings, source: Source, listed: Sequence[Fetched]) -> list[Instrument]:
+    """The instruments to ask about: those the source lists, of the assets that are asked for."""
+    if source.name == "binance":
+        assets: tuple[str, ...] = settings.hourly_assets or HOURLY_ASSETS
+    else:
+        assets = settings.daily_assets
+    found: dict[str, Instrument] = {}
+    for one in listed:
+        if one.disposition.verb != "accept":
+            continue
+        try:
+            table = source.decode(one.ask, one.answer).tables.get("instruments")
+        except Unreadable:
+            continue  # the load step quarantines it with its reason
+        for row in [] if table is None else table.to_pylist():
+            if row["contract_type"] == "PERPETUAL" and row["instrument_status"] == "TRADING" and (not assets or row["asset"] in assets):
+                found[row["instrument"]] = Instrument(
+                    row["instrument"], row["venue"], row["asset"], row["base_multiplier"], row["listed_at"]
+                )
+    return [found[name] for name in sorted(found)]
+
+
+# -- load
+
+
+@dataclass
+class _Batch:
+    """Decoded rows of one load, by table, with the evidence that goes beside them."""
+
+    run_id: str
+    tables: dict[str, list[pa.Table]] = field(default_factory=lambda: defaultdict(list))
+    quarantine: list[dict[str, Any]] = field(default_factory=list)
+    stamps: dict[tuple[str, str, str, Window], set[datetime]] = field(default_factory=lambda: defaultdict(set))
+    series: dict[tuple[str, str, str, Window], Series] = field(default_factory=dict)
+    answers: dict[tuple[str, str, str, Window], list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
+    counted: int = 0
+    decoded: int = 0
+
+    def put_aside(self, one: Fetched, reject: Reject) -> None:
+        series = one.ask.series
+        self.quarantine.append(
+            {
+                "source": series.source,
+                "endpoint": series.endpoint,
+                "instrument": series.instrument,
+                "target": reject.target,
+                "reason_code": reject.reason_code,
+                "detail": reject.detail,
+                "row_json": reject.row[:8000],
+                "raw_sha256": one.answer.sha256,
+                "fetched_at": one.answer.fetched_at,
+                "run_id": self.run_id,
+            }
+        )
+
+    def take(self, one: Fetched) -> None:
+        """Decode one answer: rows to their tables, rejects aside, stamps to coverage."""
+        series = one.ask.series
+        source = source_of(series.source)
+        target = source.endpoints.get(series.endpoint, "")
+        self.counted += 1
+        keys = [(series.source, series.endpoint, instrument, series.window) for instrument in series.instrument.split(",")]
+        for key in keys:
+            self.series[key] = series
+            self.answers[key][0] += 1
+        reject: Reject | None = None
+        if one.disposition.verb != "accept":
+            reject = Reject(target, one.disposition.reason_code, one.disposition.detail, one.answer.body[:2000].decode("utf-8", "replace"))
+        else:
+            try:
+                found = source.decode(one.ask, one.answer)
+            except Unreadable as error:
+                reject = error.reject
+        if reject is not None:
+            self.decoded += 1
+            self.put_aside(one, reject)
+            for key in keys:
+                self.answers[key][1] += 1
+            return
+        self.decoded += found.rows
+        for row in found.rejects:
+            self.put_aside(one, row)
+        for name, rows in found.tables.items():
+            if rows.num_rows == 0:
+                continue
+            sha = pa.array([one.answer.sha256] * rows.num_rows, type=pa.string())
+            asked = pa.array([one.answer.fetched_at] * rows.num_rows, type=pa.timestamp("us", tz="UTC"))
+            self.tables[name].append(complete(TABLES[name], rows, sha, asked))
+            if name == target:
+                self._cover(series, rows)
+
+    def _cover(self, series: Series, rows: pa.Table) -> None:
+        stamps = rows.column("as_of").to_pylist()
+        names = rows.column("instrument").to_pylist() if "instrument" in rows.column_names else [series.instrument] * len(stamps)
+        several = "," in series.instrument
+        for name, stamp in zip(names, stamps, strict=True):
+            self.stamps[series.source, series.endpoint, name if several else series.instrument, series.window].add(stamp)
+
+    def coverage(self) -> list[dict[str, Any]]:
+        """One row per (source, endpoint, instrument, window) asked."""
+        found = []
+        for key, series in self.series.items():
+            source, endpoint, instrument, window = key
+            target = source_of(source).endpoints.get(endpoint, "")
+            answers, failed = self.answers[key]
+            found.append(
+                ledger.coverage_row(source, endpoint, instrument, target, window, series, self.stamps[key], answers=answers, failed=failed)
+            )
+        return found
+
+
+def load(lake: Lake, bundles: Iterable[str], run_id: str, subject: str) -> ledger.Outcome:
+    """Decode, merge, gate and commit the answers of some bundles. Safe to run again: what is stored already counts as duplicate."""
+    with ledger.recorded(lake, "load", subject, run_id) as outcome:
+        batch = _Batch(run_id)
+        for key in bundles:
+            for one in recorder.load(lake, key):
+                batch.take(one)
+        outcome.answers, outcome.rows_decoded = batch.counted, batch.decoded
+        outcome.rows_quarantined = len(batch.quarantine)
+        merged = {name: _merge(lake, name, pieces) for name, pieces in batch.tables.items()}
+        fresh = {name: part.rows.filter(pa.array(part.fresh)) for name, part in merged.items()}
+        fresh = {name: rows for name, rows in fresh.items() if rows.num_rows}
+        verdicts = gate.gate(fresh)
+        held = {}
+        for name, part in merged.items():
+            outcome.rows_duplicate += part.duplicates
+            kept = part.rows.filter(pa.array(~part.fresh))
+            if name in fresh:
+                passed = verdicts[name].passed
+                outcome.rows_quarantined += len(verdicts[name].rejected)
+                outcome.rows_core += passed.num_rows
+                if verdicts[name].blocked:
+                    outcome.partly(f"{name}: {verdicts[name].blocked}")
+                kept = _commit(lake, name, kept, passed)
+            held[name] = kept
+        _record(lake, batch, gate.evidence(fresh, verdicts, run_id, datetime.now(UTC)), run_id)
+        _note(lake, run_id, held)
+        if outcome.rows_decoded != outcome.rows_core + outcome.rows_quarantined + outcome.rows_duplicate:
+            raise AssertionError(f"rows lost: {outcome.counts()}")
+    return outcome
+
+
+@dataclass(frozen=True)
+class _Part:
+    rows: pa.Table
+    fresh: np.ndarray
+    duplicates: int
+
+
+def _merge(lake: Lake, name: str, pieces: Sequence[pa.Table]) -> _Part:
+    arrived = pa.concat_tables(pieces)
+    days = pc.min_max(arrived.column("date")).as_py()
+    stored = lake.read(name, days=(days["min"], days["max"]))
+    merged = merge(TABLES[name], stored, arrived)
+    return _Part(merged.rows, merged.fresh, merged.duplicates)
+
+
+def _commit(lake: Lake, name: str, stored: pa.Table, passed: pa.Table) -> pa.Table:
+    """Replace the days that `passed` touches by their old rows and the new ones; returns all rows the table now holds of the merged days."""
+    rows = pa.concat_tables([stored, passed])
+    if passed.num_rows:
+        days = pc.min_max(passed.column("date")).as_py()
+        touched = pc.and_(pc.greater_equal(rows.column("date"), days["min"]), pc.less_equal(rows.column("date"), days["max"]))
+        lake.replace(name, rows.filter(touched), (days["min"], days["max"]))
+    return rows
+
+
+def _note(lake: Lake, run_id: str, held: Mapping[str, pa.Table]) -> None:
+    """Tell the ledger what the merged days hold, where it does not know yet: also after a crash between the commit and this line."""
+    known = ledger.partitions(lake)
+    entries = []
+    for name, rows in held.items():
+        for (source, day), (count, sha) in ledger.hash_days(TABLES[name], rows, "source").items():
+            if known.get((name, source, day), ("", ""))[0] != sha:
+                entries.append((name, source, day, count, sha, ""))
+    ledger.note_partitions(lake, run_id, entries)
+
+
+def _record(lake: Lake, batch: _Batch, gated: Mapping[str, pa.Table], run_id: str) -> None:
+    """Write the evidence: quarantine (each fact once, however often it is loaded), coverage and verdicts."""
+    aside = [*batch.quarantine, *gated["quarantine"].to_pylist()]
+    if aside:
+        identity = ("raw_sha256", "target", "reason_code", "row_json")
+        stored = lake.read("quarantine", columns=identity, where={"raw_sha256": sorted({row["raw_sha256"] for row in aside})})
+        seen = {tuple(row[name] for name in identity) for row in stored.to_pylist()}
+        new = {tuple(row[name] for name in identity): row for row in aside}
+        lake.append("quarantine", ledger.rows_table("quarantine", [row for key, row in new.items() if key not in seen]))
+    lake.append("coverage", ledger.rows_table("coverage", [row | {"run_id": run_id} for row in batch.coverage()]))
+    lake.append("verdicts", gated["verdicts"])

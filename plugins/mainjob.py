@@ -1,0 +1,162 @@
+"""The main job: fill what is missing of the market's history with Airflow's own backfill, and wait until it is derived and published."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from plugins.errors import TidegaugeError
+from plugins.orchestra import FINAL, Airflow, Run
+from plugins.pools import LAKE_POOL, venue_pool
+from plugins.settings import Settings
+from transforms.roster import SOURCES
+from transforms.windows import window_of
+
+INGEST: Final = ("ingest_history", "ingest_daily", "ingest_hourly")
+DAGS: Final = (*INGEST, "derive", "publish")
+#: what a run may take before we say that it hangs, seconds
+PATIENCE: Final = 3600
+
+
+class JobFailed(TidegaugeError):
+    """A run of the main job failed."""
+
+
+def quarters(settings: Settings) -> list[datetime]:
+    """The quarters the market's spans touch, by their first instant."""
+    found: set[datetime] = set()
+    for source in SOURCES:
+        for span in settings.spans_of(source):
+            year, month = span.start.year, (span.start.month - 1) // 3 * 3 + 1
+            while (start := datetime(year, month, 1, tzinfo=UTC)) < span.end:
+                found.add(start)
+                year, month = (year, month + 3) if month < 10 else (year + 1, 1)
+    return sorted(found)
+
+
+def blocks(starts: list[datetime]) -> list[tuple[datetime, datetime]]:
+    """Consecutive quarters as (first, last): one backfill each."""
+    found: list[tuple[datetime, datetime]] = []
+    for start in starts:
+        follows = found and (start.year * 4 + start.month // 3) - (found[-1][1].year * 4 + found[-1][1].month // 3) == 1
+        if follows:
+            found[-1] = (found[-1][0], start)
+        else:
+            found.append((start, start))
+    return found
+
+
+def key_of(start: datetime) -> str:
+    """Partition key of the quarter that begins at `start`."""
+    return f"{start:%Y-%m}"
+
+
+def asked_when_over(run: Run) -> bool:
+    """Whether the quarter had ended when the run was queued; one asked while it lasted is asked again."""
+    end = window_of(run.key).end
+    return run.queued_at != "" and datetime.fromisoformat(run.queued_at) >= end
+
+
+def fill(
+    airflow: Airflow,
+    settings: Settings,
+    say: Callable[[str], None],
+    check: Callable[[], None],
+    *,
+    live: bool = False,
+    stopping: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Backfill every quarter that is not complete, then wait for derive and publish; True if no run failed. With `live`, leave the live Dags on."""
+    airflow.pools({LAKE_POOL: 1} | {venue_pool(name): slots for name, slots in SOURCES.items()})
+    airflow.wait_for_dags(DAGS, check)
+    before = [run for dag in DAGS for run in airflow.runs(dag)]
+    for dag in ("ingest_history", "derive", "publish"):
+        airflow.pause(dag, paused=False)
+    watch = Watch(airflow, say, check, stopping, {run.run_id for run in before})
+    good = {run.key for run in before if run.dag == "ingest_history" and run.state == "success" and (settings.now or asked_when_over(run))}
+    wanted = quarters(settings)
+    still_open = [start for start in wanted[-1:] if not settings.now]  # the quarter we live in: asked again at every call
+    todo = [start for start in wanted if key_of(start) not in good and start not in still_open]
+    say(f"history: {len(wanted)} quarters, {len(todo) + len(still_open)} to ask")
+    for first, last in blocks(todo):
+        number = airflow.backfill("ingest_history", first, last, reprocess="completed", conf={"again": False}, runs=3)
+        watch.until(lambda number=number: airflow.backfill_done(number))
+    for start in still_open:
+        if not watch.began_by_itself(key_of(start), first_time=not before):
+            number = airflow.backfill("ingest_history", start, start, reprocess="completed", conf={"again": False}, runs=3)
+            watch.until(lambda number=number: airflow.backfill_done(number))
+    watch.until(watch.settled)
+    if live:
+        for dag in DAGS:
+            airflow.pause(dag, paused=False)
+    return watch.verdict()
+
+
+class Watch:
+    """Follows the runs that the job causes and says what changes."""
+
+    def __init__(
+        self, airflow: Airflow, say: Callable[[str], None], check: Callable[[], None], stopping: Callable[[], bool], before: set[str]
+    ) -> None:
+        self.airflow, self.say, self.check, self.stopping, self.before = airflow, say, check, stopping, before
+        self.told = ""
+
+    def runs(self, dag: str) -> list[Run]:
+        """The job's own runs of a Dag."""
+        return [run for run in self.airflow.runs(dag) if run.run_id not in self.before or run.state not in FINAL]
+
+    def began_by_itself(self, key: str, *, first_time: bool) -> bool:
+        """Whether the scheduler made a run for the newest tick on its own, as it does when a new Dag is unpaused for the first time."""
+        end = time.monotonic() + (10 if first_time else 0)
+        while not (found := any(run.key == key for run in self.runs("ingest_history"))) and time.monotonic() < end:
+            self.check()
+            time.sleep(0.3)
+        return found
+
+    def until(self, done: Callable[[], bool]) -> None:
+        """Wait, telling progress; raises when the services die or nothing happens for too long."""
+        end = time.monotonic() + PATIENCE
+        while not done() and not self.stopping():
+            self.check()
+            self.tell()
+            if time.monotonic() > end:
+                raise JobFailed(f"The job did not end within {PATIENCE} s: look at the UI (`make up`) and the logs.")
+            time.sleep(0.5)
+        self.tell()
+
+    def tell(self) -> None:
+        """One line per change: runs by state for each Dag."""
+        parts = []
+        for dag in ("ingest_history", "derive", "publish"):
+            states = Counter(run.state for run in self.runs(dag))
+            if states:
+                parts.append(f"{dag.removeprefix('ingest_')} " + ", ".join(f"{n} {state}" for state, n in sorted(states.items())))
+        text = "   ".join(parts)
+        if text and text != self.told:
+            self.told = text
+            self.say(text)
+
+    def settled(self) -> bool:
+        """Every load that brought something has its derive run, every derive run that published something its publish run, all ended."""
+        ingest, derive, publish = (self.runs(dag) for dag in ("ingest_history", "derive", "publish"))
+        if any(run.state not in FINAL for run in (*ingest, *derive, *publish)):
+            return False
+        loaded = {run.key for run in ingest if self._did(run, "load")}
+        derived = {run.key for run in derive if self._did(run, "derive")}
+        return loaded <= {run.key for run in derive} and derived <= {run.key for run in publish}
+
+    def _did(self, run: Run, task: str) -> bool:
+        return any(one["task_id"] == task and one["state"] == "success" for one in self.airflow.tasks(run))
+
+    def verdict(self) -> bool:
+        """True when no run failed; says which did."""
+        failed = [run for dag in DAGS for run in self.runs(dag) if run.state == "failed"]
+        for run in failed:
+            tasks = [one["task_id"] for one in self.airflow.tasks(run) if one["state"] == "failed"]
+            self.say(
+                f"FAILED   {run.dag} {run.key}: task {', '.join(tasks) or '?'}; its log is in the UI (`make up`) and below var/*/logs/airflow"
+            )
+        return not failed

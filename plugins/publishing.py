@@ -1,0 +1,130 @@
+"""What BI tools and people read: a Hive-partitioned Parquet mirror, the DDL, the dictionary, DuckDB views, and the report.
+
+The mirror holds one deterministic file per table and day and is rewritten only where the content changed. It is for tools without Iceberg:
+while a day is being rewritten a reader of the mirror may meet the old file and the new one; readers of the Iceberg tables never do.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from plugins import ledger, reports
+from plugins.lake import Lake
+from plugins.settings import Settings
+from transforms.dictionary import render as dictionary
+from transforms.schema import ddl
+from transforms.tables import TABLES, tables
+
+log = logging.getLogger(__name__)
+PREFIX: Final = "published"
+PUTS: Final = 8  #: objects under way at once
+PUBLISHED: Final = tuple(name for name, table in TABLES.items() if table.published)
+
+
+def mirror_key(name: str, day: date) -> str:
+    """Key of the one file of a table and day: `published/sentiment/date=2022-05-09/part-0.parquet`."""
+    return f"{PREFIX}/{name}/date={day.isoformat()}/part-0.parquet"
+
+
+def parquet_bytes(rows: pa.Table) -> bytes:
+    """The file of one day, without the partition column (its directory names it): same rows, same bytes."""
+    sink = io.BytesIO()
+    pq.write_table(rows.drop_columns(["date"]).combine_chunks(), sink, compression="zstd", compression_level=3, write_page_index=True)
+    return sink.getvalue()
+
+
+def _runs(days: list[date]) -> Iterator[tuple[date, date]]:
+    """Consecutive days as spans."""
+    start = previous = days[0]
+    for day in [*days[1:], None]:
+        if day is None or day != previous + timedelta(days=1):
+            yield start, previous
+            start = day
+        previous = day
+
+
+def _write(lake: Lake, folder: Path | None, name: str, day: date, rows: pa.Table) -> None:
+    key, body = mirror_key(name, day), parquet_bytes(rows)
+    lake.put(key, body, "application/vnd.apache.parquet")
+    if folder is not None:
+        path = folder / key.removeprefix(f"{PREFIX}/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(body)
+
+
+def mirror(lake: Lake, folder: Path | None) -> int:
+    """Write the days whose content changed, to the object store and to a local folder where one is configured; returns rows written."""
+    manifest_key = f"{PREFIX}/_manifest.json"
+    had: dict[str, str] = json.loads(lake.get(manifest_key)) if manifest_key in lake.keys(manifest_key) else {}
+    have: dict[tuple[str, date], list[str]] = {}
+    for (table, cadence, day), (content, _inputs) in sorted(ledger.partitions(lake).items()):
+        if table in PUBLISHED:
+            have.setdefault((table, day), []).append(f"{cadence}={content}")
+    written = 0
+    with ThreadPoolExecutor(PUTS) as pool:
+        for name in PUBLISHED:
+            now = {day: " ".join(parts) for (table, day), parts in have.items() if table == name}
+            changed = [day for day in sorted(now) if had.get(mirror_key(name, day)) != now[day]]
+            for first, last in _runs(changed) if changed else ():
+                rows = lake.read(name, days=(first, last))
+                days = {day: rows.filter(pc.equal(rows.column("date"), day)) for day in pc.unique(rows.column("date")).to_pylist()}
+                list(pool.map(partial(_write, lake, folder, name), days, days.values()))
+                had |= {mirror_key(name, day): now[day] for day in days}
+                written += rows.num_rows
+    lake.put(manifest_key, json.dumps(had, sort_keys=True, indent=0).encode(), "application/json")
+    return written
+
+
+def views(lake: Lake) -> str:
+    """SQL that gives DuckDB a view per table, each over one snapshot of the Iceberg table: a tear-free dataset."""
+    lines = ["-- DuckDB: INSTALL httpfs; INSTALL iceberg; CREATE SECRET (TYPE s3, ...); then this file.", "LOAD httpfs;", "LOAD iceberg;"]
+    lines += [f"CREATE SCHEMA IF NOT EXISTS {layer};" for layer in sorted({table.layer for table in TABLES.values()})]
+    for name, table in TABLES.items():
+        lines.append(f"CREATE OR REPLACE VIEW {table.identifier} AS SELECT * FROM iceberg_scan('{lake.iceberg(name).metadata_location}');")
+    return "\n".join(lines) + "\n"
+
+
+def publish(lake: Lake, settings: Settings) -> int:
+    """Mirror, catalog files and report; returns the rows written to the mirror."""
+    folder = settings.home / PREFIX if settings.export else None
+    written = mirror(lake, folder)
+    texts = {
+        "catalog/ddl.sql": "\n".join(ddl(table) for table in TABLES.values()),
+        "catalog/dictionary.md": dictionary(),
+        "catalog/duckdb_views.sql": views(lake),
+    }
+    for key, text in texts.items():
+        lake.put(key, text.encode(), "text/plain; charset=utf-8")
+    for table in tables("ops"):
+        lake.compact(table.name)
+    page = report(lake, settings)
+    lake.put("report/index.html", page.encode(), "text/html; charset=utf-8")
+    if folder is not None:
+        (settings.home / "report.html").write_text(page)
+    log.info("mirror: %d rows written; report: %d kB", written, len(page) // 1000)
+    return written
+
+
+def report(lake: Lake, settings: Settings) -> str:
+    """The page, from the tables as they stand."""
+    return reports.render(report_data(lake, settings))
+
+
+def report_data(lake: Lake, settings: Settings) -> reports.ReportData:
+    """Everything the report and the terminal summary show."""
+    return reports.ReportData(
+        market=settings.market,
+        **{name: lake.read(name) for name in ("sentiment", "contributions", "features", "coverage", "quarantine", "outcomes", "verdicts")},
+    )

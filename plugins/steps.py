@@ -1,0 +1,70 @@
+"""What the Dags call, one function a task: the same code for an hour, a day and a quarter."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from airflow.sdk.exceptions import AirflowSkipException
+
+from plugins import deriving, ledger, loading, publishing
+from plugins.lake import Lake
+from plugins.settings import Settings
+from transforms.windows import window_of
+
+log = logging.getLogger(__name__)
+
+
+def _open() -> tuple[Lake, Settings]:
+    settings = Settings.read()
+    return Lake(settings), settings
+
+
+def fetch(source: str, key: str, run_id: str, *, again: bool = False) -> list[str]:
+    """Ask a source for the part of a partition that is past, held by the market and not yet proved complete; returns bundle keys."""
+    lake, settings = _open()
+    if settings.sources and source not in settings.sources:
+        log.info("%s is not in TIDEGAUGE_SOURCES: nothing asked", source)
+        return []
+    bundles: list[str] = []
+    for span in settings.spans_of(source):
+        window = window_of(key).clip(span)
+        if window is not None:
+            bundles += loading.ask(lake, settings, source, window, run_id, again=again)
+    return bundles
+
+
+def load(bundles: Iterable[list[str] | None], key: str, run_id: str) -> dict[str, int]:
+    """Decode, gate and commit what the fetch tasks of this run stored; a source whose task failed brings None."""
+    lake, _ = _open()
+    keys = [one for some in bundles for one in some or ()]
+    if not keys:
+        raise AirflowSkipException("no source brought anything new")
+    return loading.load(lake, keys, run_id, key).counts()
+
+
+def derive(key: str, run_id: str) -> dict[str, int]:
+    """Derive every day whose inputs changed; nothing changed means skip (and nothing to publish)."""
+    lake, settings = _open()
+    outcome = deriving.bring_up_to_date(lake, settings, run_id, key)
+    if not outcome.rows_published:
+        raise AirflowSkipException("no day's inputs changed")
+    return outcome.counts()
+
+
+def publish(key: str, run_id: str) -> dict[str, int]:
+    """Bring mirror, catalog files and report up to date with the index."""
+    lake, settings = _open()
+    with ledger.recorded(lake, "publish", key, run_id) as outcome:
+        outcome.rows_published = publishing.publish(lake, settings)
+    return outcome.counts()
+
+
+def deadline_missed(limit_minutes: int, context: dict[str, Any] | None = None, **_: object) -> None:
+    """A run took longer than its freshness limit: say so in `outcomes`."""
+    lake, _settings = _open()
+    run = (context or {}).get("dag_run") or {}
+    name = run.get("dag_run_id", "unknown run") if isinstance(run, dict) else str(run)
+    with ledger.recorded(lake, "deadline", name, name) as outcome:
+        outcome.partly(f"not done {limit_minutes} minutes after it was queued: what it should bring is late; look at its tasks in the UI")
