@@ -1,0 +1,228 @@
+"""A small made-up market in core tables, with everything that goes wrong in real ones: gaps, late rows, restatements, an instrument
+and a venue that enter late, an asset that leaves, funding whose interval changes and whose stamps carry milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+
+from transforms.schema import arrow_schema
+from transforms.spec import SPEC, FeatureRule, ScoreRule, Spec
+from transforms.tables import TABLES
+from transforms.windows import CADENCES, Window, partition_days, to_ms, utc
+
+MINUTE_US = 60_000_000
+INSTANT = pa.timestamp("us", tz="UTC")
+SOURCE = {"1h": "binance", "1d": "coinalyze"}
+
+#: Same method, shorter memory: windows that fill and empty within the generated span.
+SHORT_HOURLY: Spec = replace(
+    SPEC,
+    score=ScoreRule(window_d=8, half_life_d=3, min_history_d=1, warm_d=4),
+    features=FeatureRule(oi_drawdown_d=3, momentum_d=(1, 2, 4), sigma_d=2, supply_growth_d=(2, 5), presence_d=2, terms_age_d=2),
+    confidence=replace(SPEC.confidence, reference_oi_d=3),
+)
+SHORT_DAILY: Spec = replace(
+    SPEC,
+    score=ScoreRule(window_d=60, half_life_d=20, min_history_d=8, warm_d=20),
+    features=FeatureRule(oi_drawdown_d=20, momentum_d=(3, 7, 20), sigma_d=10, supply_growth_d=(5, 10), presence_d=10, terms_age_d=10),
+    confidence=replace(SPEC.confidence, reference_oi_d=10),
+)
+SHORT = {"1h": SHORT_HOURLY, "1d": SHORT_DAILY}
+SPAN = {
+    "1h": Window(utc("2023-11-20"), utc("2024-01-05")),
+    "1d": Window(utc("2023-08-01"), utc("2024-02-20")),
+}
+ASSETS = ("AAA", "BBB", "CCC", "DDD")
+STAMP_COLUMNS = ("as_of", "known_at", "fetched_at")
+
+
+def micros(instant: str) -> int:
+    return to_ms(utc(instant)) * 1000
+
+
+def core_table(name: str, as_of: np.ndarray, known_at: np.ndarray | None = None, **columns: object) -> pa.Table:
+    """Rows of a core table; as_of and known_at in us. Columns may be one value for all rows; provenance is filled in."""
+    count = len(as_of)
+    known = as_of + MINUTE_US if known_at is None else known_at
+    given = {"source": "binance", "venue": "binance", "flags": "", "revision": 0, "raw_sha256": "0" * 64, **columns}
+    given |= {"as_of": as_of, "known_at": known, "fetched_at": known}
+    built = {}
+    for field in arrow_schema(TABLES[name]):
+        if field.name == "date":
+            built["date"] = partition_days(pa.array(as_of).cast(INSTANT))
+            continue
+        value = given[field.name]
+        values = list(value) if isinstance(value, (list, tuple, np.ndarray)) else [value] * count
+        if pa.types.is_timestamp(field.type):
+            built[field.name] = pa.array(np.asarray(values, dtype=np.int64)).cast(INSTANT)
+        else:
+            built[field.name] = pa.array([None if v is None or v != v else v for v in values], type=field.type)  # noqa: PLR0124
+    return pa.table(built, schema=arrow_schema(TABLES[name]))
+
+
+def _walk(rng: np.random.Generator, count: int, start: float, size: float) -> np.ndarray:
+    return start * np.exp(np.cumsum(rng.normal(0, size, count)))
+
+
+def _without(rng: np.random.Generator, count: int, share: float, *spans: tuple[int, int]) -> np.ndarray:
+    """Mask of rows that came: a share lost at random, and whole spans."""
+    keep = rng.random(count) > share
+    for start, end in spans:
+        keep[start:end] = False
+    return keep
+
+
+def market(cadence: str, seed: int = 7) -> dict[str, pa.Table]:
+    """Core tables over SPAN[cadence]."""
+    rng = np.random.default_rng(seed)
+    span, step = SPAN[cadence], int(CADENCES[cadence].total_seconds()) * 1_000_000
+    step_h = step / 3.6e9
+    grid = np.arange(to_ms(span.start) * 1000 + step, to_ms(span.end) * 1000 + 1, step)
+    count = len(grid)
+    parts: dict[str, list[pa.Table]] = {name: [] for name in TABLES if TABLES[name].layer == "core"}
+    contracts = (
+        # asset, venue, instrument, native unit, first bar, last bar
+        ("AAA", "binance", "AAAUSDT", "base", 0, count),
+        ("AAA", "elsewhere", "AAAUSD", "usd", count // 3, count),
+        ("BBB", "binance", "BBBUSDT", "base", 0, count),
+        ("CCC", "binance", "1000CCCUSDT", "base", count // 4, 3 * count // 4),
+        ("DDD", "binance", "DDDUSDT", "base", 5 * count // 8, count),
+    )
+    for asset, venue, instrument, unit, first, last in contracts:
+        who = {"source": SOURCE[cadence], "venue": venue, "instrument": instrument, "asset": asset}
+        when = grid[first:last]
+        size = len(when)
+        price = _walk(rng, size, 100.0, 0.004 * np.sqrt(step_h))
+        base = _walk(rng, size, 50_000.0, 0.006 * np.sqrt(step_h))
+
+        came = _without(rng, size, 0.03, (size // 2, size // 2 + 9))
+        late = np.where(rng.random(size) < 0.05, 26 * 60, 5) * MINUTE_US
+        native = base if unit == "base" else base * price
+        stated = base * price if cadence == "1h" else np.full(size, np.nan)
+        interest = {"native_unit": unit, "oi_sides": 1, "open_interest_usd": stated[came]}
+        parts["open_interest"].append(
+            core_table(
+                "open_interest",
+                when[came],
+                when[came] + late[came],
+                open_interest_native=native[came],
+                open_interest_base=base[came],
+                **who,
+                **interest,
+            )
+        )
+        again = np.flatnonzero(came)[:: max(1, size // 23)]
+        parts["open_interest"].append(
+            core_table(
+                "open_interest",
+                when[again],
+                when[again] + 90 * 60 * MINUTE_US,
+                revision=1,
+                open_interest_native=native[again] * 1.07,
+                open_interest_base=base[again] * 1.07,
+                native_unit=unit,
+                oi_sides=1,
+                open_interest_usd=stated[again] * 1.07,
+                **who,
+            )
+        )
+
+        priced = _without(rng, size, 0.02, (size // 3, size // 3 + 4))
+        volume = rng.lognormal(8, 1, size)
+        taken = np.where(rng.random(size) < 0.3, np.nan, volume * rng.uniform(0.3, 0.7, size))
+        bars = {"open_usd": None, "high_usd": None, "low_usd": None, "trades": None, "interval_h": step_h}
+        parts["candles"].append(
+            core_table(
+                "candles", when[priced], close_usd=price[priced], volume_base=volume[priced], taker_buy_base=taken[priced], **bars, **who
+            )
+        )
+
+        quarter = (when[:, None] - step + step // 4 * np.arange(1, 5)).ravel()
+        flows = _without(rng, len(quarter), 0.02)
+        amounts = rng.lognormal(7, 1, (2, len(quarter)))
+        parts["taker_flow"].append(
+            core_table(
+                "taker_flow",
+                quarter[flows],
+                interval_h=step_h / 4,
+                taker_buy_base=amounts[0, flows],
+                taker_sell_base=amounts[1, flows],
+                **who,
+            )
+        )
+
+        for metric, middle in (("global_account", 0.6), ("top_position", 0.5)):
+            split = _without(rng, size, 0.03, (size // 5, size // 5 + 6))
+            share = np.clip(middle + np.cumsum(rng.normal(0, 0.01, size)), 0.2, 0.8)[split]
+            parts["long_short"].append(
+                core_table("long_short", when[split], ratio_metric=metric, long_share=share, short_share=1 - share, **who)
+            )
+
+        hours = (when // 3_600_000_000) % 24
+        paid = np.where(np.arange(size) < size // 2, hours % 8 == 0, hours % 4 == 0)
+        settled = when[paid] + rng.integers(0, 40, int(paid.sum())) * 1000
+        rate = np.round(np.where(rng.random(len(settled)) < 0.3, 1e-4, rng.normal(1e-4, 2e-4, len(settled))), 6)
+        known_interval = None if cadence == "1h" else 8.0
+        parts["funding"].append(
+            core_table("funding", settled, funding_rate=rate, funding_kind="settlement", funding_interval_h=known_interval, **who)
+        )
+        parts["funding"].append(
+            core_table("funding", when[::5] + 1, funding_rate=0.5, funding_kind="quote", funding_interval_h=known_interval, **who)
+        )
+        parts["funding_terms"].append(
+            core_table("funding_terms", when[::20], funding_interval_h=8.0, funding_cap_rate=0.02, funding_floor_rate=-0.02, **who)
+        )
+
+        if cadence == "1d":
+            full = _without(rng, size, 0.05)
+            parts["liquidations"].append(
+                core_table(
+                    "liquidations",
+                    when[full],
+                    interval_h=24.0,
+                    long_liquidated_base=rng.lognormal(4.5, 1, size)[full],
+                    short_liquidated_base=rng.lognormal(4.5, 1, size)[full],
+                    completeness="floor",
+                    **who,
+                )
+            )
+    parts["stablecoin_supply"] = _supply(rng, grid)
+    shuffled = {}
+    for name, tables in parts.items():
+        if tables:
+            whole = pa.concat_tables(tables)
+            shuffled[name] = whole.take(rng.permutation(whole.num_rows))
+    return shuffled
+
+
+def _supply(rng: np.random.Generator, grid: np.ndarray) -> list[pa.Table]:
+    """Total supply and two coins: daily, known a day later, the last month rewritten once."""
+    day = 24 * 60 * MINUTE_US
+    days = np.arange(grid[0] // day * day - 20 * day, grid[-1] + 1, day)
+    found = []
+    for coin, start in (("ALL", 1.3e11), ("USDT", 8e10), ("USDC", 3e10)):
+        level = _walk(rng, len(days), start, 0.003)
+        keep = rng.random(len(days)) > (0.2 if coin == "ALL" else 0.02)
+        who = {"source": "defillama", "stablecoin": coin}
+        found.append(core_table("stablecoin_supply", days[keep], days[keep] + day, circulating_usd=level[keep], **who))
+        middle = np.flatnonzero(keep)[len(days) // 4 : len(days) // 2]
+        found.append(
+            core_table(
+                "stablecoin_supply",
+                days[middle],
+                np.full(len(middle), days[len(days) // 2] + day + 7 * MINUTE_US),
+                revision=1,
+                circulating_usd=level[middle] * 0.97,
+                **who,
+            )
+        )
+    return found
+
+
+def known_by(core: Mapping[str, pa.Table], instant_us: int) -> dict[str, np.ndarray]:
+    """Per table: which rows are known at an instant."""
+    return {name: np.asarray(table.column("known_at").cast(pa.int64()).to_numpy()) <= instant_us for name, table in core.items()}

@@ -1,0 +1,429 @@
+"""The fetcher against a real HTTP server on loopback that answers as venues do on good and on bad days."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import logging
+import multiprocessing
+import socket
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+
+import pytest
+from aiohttp import web
+from tenacity import wait_random_exponential
+
+from plugins import fetcher
+from plugins.fetcher import REFUSALS, Fetched, fetch
+from transforms.sources.contract import Answer, Ask, Budget, Decoded, Instrument, Series, Source
+from transforms.windows import Window, utc
+
+WINDOW = Window(utc("2026-05-20"), utc("2026-05-21"))
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Paths(Source):
+    """A source whose series name the paths to ask, separated by blanks; `/p/2` follows `/p/1` up to the series' option `pages`."""
+
+    name = "paths"
+    hosts: Mapping[str, str] = {"main": "http://127.0.0.1:1", "other": "http://127.0.0.1:1"}
+    budgets: Mapping[str, Budget] = {"default": Budget(1e6, 1.0), "tight": Budget(20, 0.5), "heavy": Budget(40, 1.0, heaviest=20)}
+    endpoints: Mapping[str, str] = {"any": "marks"}
+    key_variable = "PATHS_KEY"
+    key_header = "api_key"
+
+    def plan(self, window: Window, instruments: Sequence[Instrument], now: datetime) -> list[Series]:
+        return []
+
+    def asks(self, series: Series) -> Iterator[Ask]:
+        options = dict(series.options)
+        for path in series.instrument.split():
+            host, _, rest = path.partition("/")
+            companion = f"/{rest}.CHECKSUM" if options.get("companion") else ""
+            weight = float(options.get("weight", 1))
+            yield Ask(series, host or "main", f"/{rest}", (), options.get("budget", "default"), weight, companion=companion)
+
+    def follow(self, ask: Ask, answer: Answer) -> Ask | None:
+        pages = int(dict(ask.series.options).get("pages", 0))
+        start, _, number = ask.path.rpartition("/")
+        return Ask(ask.series, ask.host, f"{start}/{int(number) + 1}") if pages and int(number) < pages else None
+
+    def decode(self, ask: Ask, answer: Answer) -> Decoded:
+        return Decoded({})
+
+
+class Venue:
+    """A server in a thread. `on[path]` answers; each arrival is noted with its time and headers."""
+
+    def __init__(self) -> None:
+        self.on: dict[str, Handler] = {}
+        self.arrivals: list[tuple[float, str, dict[str, str]]] = []
+        self.counts: Counter[str] = Counter()
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+        self.url = asyncio.run_coroutine_threadsafe(self._start(), self.loop).result(10)
+
+    async def _start(self) -> str:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        self.runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self.runner.setup()
+        site = web.TCPSite(self.runner, "127.0.0.1", 0)
+        await site.start()
+        return f"http://127.0.0.1:{self.runner.addresses[0][1]}"
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        self.counts[request.path] += 1
+        self.arrivals.append((time.monotonic(), request.path, dict(request.headers)))
+        handler = self.on.get(request.path) or self.on.get("*") or good
+        return await handler(request)
+
+    def stop(self) -> None:
+        asyncio.run_coroutine_threadsafe(self.runner.cleanup(), self.loop).result(10)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(10)
+        self.loop.close()
+
+
+async def good(request: web.Request) -> web.Response:
+    return web.json_response({"path": request.path})
+
+
+def status(code: int, body: str = "{}", **headers: str) -> Handler:
+    async def handler(request: web.Request) -> web.Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return web.Response(status=code, text=body, headers=named, content_type="application/json")
+
+    return handler
+
+
+def first(bad: Handler, times: int, then: Handler = good) -> Handler:
+    """`bad` so many times, then `then`."""
+    left = [times]
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        left[0] -= 1
+        return await (bad if left[0] >= 0 else then)(request)
+
+    return handler
+
+
+async def slow(request: web.Request) -> web.Response:
+    await asyncio.sleep(5)
+    return await good(request)
+
+
+async def cut(request: web.Request) -> web.StreamResponse:
+    """Promises a thousand bytes, sends five, hangs up."""
+    response = web.StreamResponse(headers={"Content-Length": "1000", "Content-Type": "application/json"})
+    await response.prepare(request)
+    await response.write(b'[{"a"')
+    assert request.transport
+    request.transport.close()
+    return response
+
+
+@pytest.fixture
+def venue(monkeypatch) -> Iterator[Venue]:
+    monkeypatch.setattr(fetcher, "BACKOFF", wait_random_exponential(multiplier=0.01, max=0.05))
+    monkeypatch.setattr(fetcher, "_limiters", {})
+    served = Venue()
+    yield served
+    served.stop()
+
+
+def ask_all(
+    venue: Venue, paths: str, *, options: dict[str, str] | None = None, hosts: dict[str, str] | None = None, **how
+) -> list[Fetched]:
+    series = Series("paths", "any", paths, WINDOW, None, tuple((options or {}).items()))
+    addresses = hosts or {"main": venue.url, "other": f"{venue.url}/elsewhere"}
+    return fetch(Paths(), [series], hosts=addresses, now=lambda: datetime.now(UTC), **({"timeout": 2.0} | how))
+
+
+def outcomes(fetched: Sequence[Fetched]) -> list[tuple[str, str, str, int]]:
+    return [(one.ask.path, one.disposition.verb, one.disposition.reason_code, one.attempts) for one in fetched]
+
+
+# -- good days
+
+
+def test_answers_come_in_the_order_of_the_asks(venue):
+    async def uneven(request: web.Request) -> web.Response:
+        await asyncio.sleep(0.05 if request.path.endswith("0") else 0)
+        return await good(request)
+
+    venue.on["*"] = uneven
+    paths = " ".join(f"/{n}" for n in range(40))
+    fetched = ask_all(venue, paths, in_flight=8)
+    assert outcomes(fetched) == [(f"/{n}", "accept", "", 1) for n in range(40)]
+    assert all(one.answer.body == f'{{"path": "/{n}"}}'.encode() for n, one in enumerate(fetched))
+    assert all(one.answer.fetched_at.tzinfo is UTC and one.answer.status == 200 for one in fetched)
+
+
+def test_the_project_says_its_name_and_bodies_are_stored_decoded(venue):
+    async def zipped(request: web.Request) -> web.Response:
+        return web.Response(body=gzip.compress(b'{"a": 1}'), headers={"Content-Encoding": "gzip"}, content_type="application/json")
+
+    venue.on["/z"] = zipped
+    (one,) = ask_all(venue, "/z")
+    assert one.answer.body == b'{"a": 1}'
+    assert venue.arrivals[0][2]["User-Agent"].startswith("tidegauge/")
+
+
+def test_pages_follow_their_first_and_progress_counts_them(venue):
+    seen: list[tuple[int, int]] = []
+    fetched = ask_all(venue, "/a/1 /b/1", options={"pages": "3"}, progress=lambda done, total: seen.append((done, total)))
+    assert [one.ask.path for one in fetched] == ["/a/1", "/a/2", "/a/3", "/b/1", "/b/2", "/b/3"]
+    assert seen[-1] == (6, 6)
+    assert [done for done, _ in seen] == [1, 2, 3, 4, 5, 6]
+
+
+def test_nothing_to_ask_is_nothing_fetched(venue):
+    assert ask_all(venue, "") == []
+
+
+def test_a_host_without_address_is_named_before_anything_is_sent(venue):
+    with pytest.raises(ValueError, match="no address for other of paths"):
+        ask_all(venue, "/a", hosts={"main": venue.url})
+    assert not venue.arrivals
+
+
+# -- bad days
+
+
+def test_a_passing_fault_is_tried_again(venue):
+    venue.on["/a"] = first(status(500), 2)
+    venue.on["/b"] = first(cut, 1)
+    venue.on["/c"] = first(slow, 1)
+    assert outcomes(ask_all(venue, "/a /b /c", timeout=0.5)) == [("/a", "accept", "", 3), ("/b", "accept", "", 2), ("/c", "accept", "", 2)]
+
+
+@pytest.mark.parametrize(
+    ("handler", "code", "said"),
+    [(status(503), 503, "HTTP 503"), (status(429), 429, "HTTP 429"), (cut, 0, "ayload"), (slow, 0, "no answer within 0.2 s")],
+    ids=["503", "429", "cut", "slow"],
+)
+def test_a_lasting_fault_is_given_up_with_its_last_words(venue, handler, code, said):
+    venue.on["/a"] = handler
+    bad, fine = ask_all(venue, "/a /b", attempts=3, timeout=0.2)
+    assert (bad.disposition.verb, bad.disposition.reason_code, bad.attempts) == ("reject", "HTTP_EXHAUSTED", 3)
+    assert said in bad.disposition.detail
+    assert "after 3 attempts" in bad.disposition.detail
+    assert bad.answer.status == code
+    assert fine.disposition.verb == "accept"
+
+
+def test_nobody_listening_is_a_reason_too(venue):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    (one,) = ask_all(venue, "/a", hosts={"main": address, "other": address}, attempts=2)
+    assert (one.disposition.reason_code, one.answer.status, one.attempts) == ("HTTP_EXHAUSTED", 0, 2)
+    assert b"Connect" in one.answer.body
+
+
+def test_retry_after_is_obeyed_by_all_asks_of_the_host(venue):
+    venue.on["/a"] = first(status(429, Retry_After="1"), 1)
+    paths = "/a " + " ".join(f"/{n}" for n in range(6))
+    fetched = ask_all(venue, paths, in_flight=1)
+    assert outcomes(fetched)[0] == ("/a", "accept", "", 2)
+    times = [at for at, path, _ in venue.arrivals if path == "/a"]
+    assert times[1] - times[0] >= 0.95
+    together = ask_all(venue, "/a", in_flight=1)
+    assert together[0].attempts == 1
+
+    venue.arrivals.clear()
+    venue.on["/h"] = first(status(429, Retry_After="1"), 1)
+    ask_all(venue, "/h " + " ".join(f"/later/{n}" for n in range(20)), in_flight=2, options={"budget": "tight"})
+    warned = next(at for at, path, _ in venue.arrivals if path == "/h")
+    assert [path for at, path, _ in venue.arrivals if warned + 0.1 < at < warned + 0.9] == []
+
+
+def test_a_longer_wait_than_our_patience_is_not_waited_for(venue):
+    venue.on["/a"] = status(429, Retry_After="86400")
+    began = time.monotonic()
+    (one,) = ask_all(venue, "/a")
+    assert (one.disposition.reason_code, one.attempts) == ("HTTP_EXHAUSTED", 1)
+    assert time.monotonic() - began < 2
+
+
+def test_a_ban_stops_the_host_at_once_and_the_rest_comes_back_unsent(venue):
+    venue.on["/3"] = status(418)
+    paths = " ".join([*(f"/{n}" for n in range(30)), "other/x", "other/y"])
+    fetched = ask_all(venue, paths, in_flight=1)
+    assert len(fetched) == 32
+    assert [one.disposition.verb for one in fetched[:3]] == ["accept"] * 3
+    assert {(one.disposition.reason_code, one.attempts) for one in fetched[4:30]} == {("HTTP_BANNED", 0)}
+    assert all(one.answer.status == 0 and one.answer.body.startswith(b"not sent") for one in fetched[4:30])
+    assert [one.disposition.verb for one in fetched[30:]] == ["accept"] * 2
+    assert sum(venue.counts.values()) == 6
+
+
+@pytest.mark.parametrize("code", [403, 451])
+def test_a_refusal_stops_the_host_after_a_few(venue, code):
+    venue.on["*"] = status(code)
+    fetched = ask_all(venue, " ".join(f"/{n}" for n in range(25)), in_flight=1)
+    assert {one.disposition.reason_code for one in fetched} == {"HTTP_BLOCKED"}
+    assert [one.attempts for one in fetched] == [1] * REFUSALS + [0] * (25 - REFUSALS)
+    assert sum(venue.counts.values()) == REFUSALS
+
+
+def test_a_page_of_markup_is_rejected_and_kept(venue):
+    async def page(request: web.Request) -> web.Response:
+        return web.Response(text="<html>maintenance</html>", content_type="text/html")
+
+    venue.on["/a"] = page
+    (one,) = ask_all(venue, "/a")
+    assert (one.disposition.reason_code, one.answer.body, one.attempts) == ("CONTENT_TYPE", b"<html>maintenance</html>", 1)
+
+
+@pytest.mark.parametrize("bomb", [False, True], ids=["plain", "gzip bomb"])
+def test_a_huge_answer_is_cut_and_rejected(venue, monkeypatch, bomb):
+    monkeypatch.setattr(fetcher, "BODY_LIMIT", 2**20)
+
+    async def huge(request: web.Request) -> web.Response:
+        body = b"[" + b"0," * 5_000_000
+        coded = {"Content-Encoding": "gzip"} if bomb else {}
+        return web.Response(body=gzip.compress(body) if bomb else body, headers=coded, content_type="application/json")
+
+    venue.on["/a"] = huge
+    (one,) = ask_all(venue, "/a", timeout=20.0)
+    assert (one.disposition.verb, one.disposition.reason_code) == ("reject", "MALFORMED")
+    assert "larger than 1048576 bytes" in one.disposition.detail
+    assert len(one.answer.body) == fetcher.KEPT_OF_TOO_LARGE
+
+
+def test_every_ask_ends_once_whatever_the_venue_does(venue):
+    faults = [good, status(500), cut, status(404), status(418), status(451), status(200, "<html>"), slow, status(302, Location="/0")]
+    for n in range(45):
+        venue.on[f"/{n}"] = faults[n % len(faults)]
+    fetched = ask_all(venue, " ".join(f"/{n}" for n in range(45)), attempts=2, timeout=0.2, in_flight=5)
+    assert [one.ask.path for one in fetched] == [f"/{n}" for n in range(45)]
+    assert {one.disposition.verb for one in fetched} == {"accept", "reject"}
+    assert all(one.disposition.reason_code for one in fetched if one.disposition.verb == "reject")
+
+
+# -- companions
+
+
+def test_a_companion_comes_with_its_ask(venue):
+    venue.on["/f.zip.CHECKSUM"] = first(status(500), 1, then=_text("abc  f.zip"))
+    (one,) = ask_all(venue, "/f.zip", options={"companion": "yes"})
+    assert (one.disposition.verb, one.answer.companion, one.attempts) == ("accept", b"abc  f.zip", 2)
+
+
+def test_a_missing_companion_leaves_the_verdict_to_the_decoder(venue):
+    venue.on["/f.zip.CHECKSUM"] = status(404)
+    (one,) = ask_all(venue, "/f.zip", options={"companion": "yes"})
+    assert (one.disposition.verb, one.answer.companion) == ("accept", b"")
+
+
+def test_a_ban_on_the_companion_is_a_ban(venue):
+    venue.on["/f.zip.CHECKSUM"] = status(418)
+    (one,) = ask_all(venue, "/f.zip", options={"companion": "yes"})
+    assert one.disposition.reason_code == "HTTP_BANNED"
+
+
+def _text(body: str) -> Handler:
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response(text=body, content_type="text/plain")
+
+    return handler
+
+
+# -- budgets
+
+
+def most_within(times: Sequence[float], span: float) -> int:
+    return max(sum(1 for other in times if at <= other < at + span) for at in times)
+
+
+def test_no_span_holds_more_than_the_budget_even_from_two_callers(venue):
+    """20 in 0.5 s, from two threads at once: they share one limiter."""
+    tight = {"budget": "tight"}
+    found: dict[int, list[Fetched]] = {}
+
+    def caller(number: int) -> None:
+        found[number] = ask_all(venue, " ".join(f"/{number}/{n}" for n in range(30)), options=tight)
+
+    threads = [threading.Thread(target=caller, args=(number,)) for number in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    times = [at for at, _, _ in venue.arrivals]
+    assert len(times) == 60
+    assert most_within(times, 0.45) <= 20  # arrivals jitter by some milliseconds against departures
+    assert times[-1] - times[0] < 60 / 20 * 0.5 * 2  # and the budget is used
+
+
+def test_a_scaled_budget_is_wider(venue):
+    ask_all(venue, " ".join(f"/{n}" for n in range(60)), options={"budget": "tight"}, budget_scale=100.0)
+    assert venue.arrivals[-1][0] - venue.arrivals[0][0] < 1.0
+
+
+def test_heavy_asks_spend_their_weight(venue):
+    """Four asks of 20 at 40 a second: a first at once, then one every second."""
+    began = time.monotonic()
+    ask_all(venue, "/a /b /c /d", options={"budget": "heavy", "weight": "20"})
+    assert most_within([at for at, _, _ in venue.arrivals], 0.95) <= 2
+    assert time.monotonic() - began > 2.0
+
+
+# -- the key
+
+
+def test_the_key_travels_in_its_header_and_is_nowhere_else(venue, caplog):
+    caplog.set_level(logging.DEBUG)
+    secret = "k-5e1f0c"
+    venue.on["/a"] = first(status(500), 1, then=status(200, Set_Cookie="session=1"))
+    venue.on["/gone"] = status(404)
+    fetched = ask_all(venue, "/a /gone", key=secret)
+    assert all(headers["api_key"] == secret for _, _, headers in venue.arrivals)
+    assert secret not in repr(fetched)
+    assert secret not in caplog.text
+    assert all("set-cookie" not in {name.lower() for name in one.answer.headers} for one in fetched)
+
+
+def test_a_redirect_is_not_followed_with_the_key(venue):
+    venue.on["/a"] = status(302, Location="/elsewhere")
+    (one,) = ask_all(venue, "/a", key="k-5e1f0c")
+    assert (one.disposition.reason_code, venue.counts["/elsewhere"]) == ("HTTP_STATUS", 0)
+
+
+# -- processes
+
+
+def _in_child(url: str, into) -> None:
+    series = Series("paths", "any", "/child", WINDOW)
+    fetched = fetch(Paths(), [series], hosts={"main": url, "other": url}, now=lambda: datetime.now(UTC))
+    into.send(outcomes(fetched))
+
+
+def test_a_forked_child_fetches_on_a_loop_of_its_own(venue):
+    """Airflow's workers are forks of a parent that may have fetched already."""
+    ask_all(venue, "/parent")
+    here, there = multiprocessing.get_context("fork").Pipe()
+    child = multiprocessing.get_context("fork").Process(target=_in_child, args=(venue.url, there))
+    child.start()
+    assert here.poll(20), "the child did not answer"
+    assert here.recv() == [("/child", "accept", "", 1)]
+    child.join(10)
+    assert child.exitcode == 0
+
+
+def test_counts_of_a_busy_venue_add_up(venue):
+    venue.on["*"] = good
+    series = [Series("paths", "any", " ".join(f"/{s}/{n}" for n in range(25)), WINDOW) for s in range(8)]
+    hosts: Mapping[str, str] = {"main": venue.url, "other": venue.url}
+    fetched = fetch(Paths(), series, hosts=hosts, now=lambda: datetime.now(UTC), in_flight=32)
+    by_series = defaultdict(list)
+    for one in fetched:
+        by_series[one.ask.series].append(one.ask.path)
+    assert [by_series[one] for one in series] == [one.instrument.split() for one in series]
+    assert set(venue.counts.values()) == {1}

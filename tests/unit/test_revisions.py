@@ -1,0 +1,101 @@
+"""Loading: duplicates counted, restatements kept, and the outcome independent of the order of loading."""
+
+from datetime import timedelta
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transforms.revisions import complete, merge
+from transforms.schema import content_sha256, empty
+from transforms.sources.contract import table_of
+from transforms.tables import TABLES
+from transforms.windows import utc
+
+SUPPLY = TABLES["stablecoin_supply"]
+DAY = utc("2026-05-01")
+
+#: one answer: (hour of asking, {day: value})
+ANSWERS = st.lists(
+    st.tuples(st.integers(1, 200), st.dictionaries(st.integers(0, 4), st.sampled_from([1.0, 2.0, 3.0]), min_size=1)),
+    min_size=1,
+    max_size=6,
+    unique_by=lambda answer: answer[0],
+)
+
+
+def rows_of(answer):
+    hour, values = answer
+    as_of = [DAY + timedelta(days=day) for day in values]
+    decoded = table_of(
+        "stablecoin_supply",
+        {
+            "source": ["defillama"] * len(values),
+            "stablecoin": ["USDT"] * len(values),
+            "as_of": as_of,
+            "known_at": [stamp + timedelta(hours=24) for stamp in as_of],
+            "circulating_usd": list(values.values()),
+        },
+    )
+    asked = pa.array([DAY + timedelta(hours=hour)] * len(values), type=pa.timestamp("us", tz="UTC"))
+    return complete(SUPPLY, decoded, pa.array([f"{hour:064x}"] * len(values)), asked)
+
+
+def load(answers):
+    stored, duplicates = empty(SUPPLY), 0
+    for answer in answers:
+        merged = merge(SUPPLY, stored, rows_of(answer))
+        stored, duplicates = merged.rows, duplicates + merged.duplicates
+    return stored, duplicates
+
+
+def in_order(answers):
+    return sorted(answers, key=lambda answer: answer[0])
+
+
+@given(ANSWERS)
+@settings(max_examples=60, deadline=None)
+def test_any_grouping_gives_the_same_history(answers):
+    one_by_one, counted = load(in_order(answers))
+    at_once = merge(SUPPLY, empty(SUPPLY), pa.concat_tables([rows_of(answer) for answer in answers]))
+    assert content_sha256(SUPPLY, one_by_one) == content_sha256(SUPPLY, at_once.rows)
+    assert one_by_one.num_rows + counted == sum(len(values) for _, values in answers)
+
+
+@given(ANSWERS, st.randoms())
+@settings(max_examples=60, deadline=None)
+def test_whatever_the_order_no_value_is_lost_and_the_sum_holds(answers, chance):
+    shuffled = list(answers)
+    chance.shuffle(shuffled)
+    stored, counted = load(shuffled)
+    assert stored.num_rows + counted == sum(len(values) for _, values in answers)
+    said = {(day, value) for _, values in answers for day, value in values.items()}
+    kept = zip(stored.column("as_of").to_pylist(), stored.column("circulating_usd").to_pylist(), strict=True)
+    assert {((as_of - DAY).days, value) for as_of, value in kept} == said
+
+
+@given(ANSWERS)
+@settings(max_examples=40, deadline=None)
+def test_loading_again_changes_nothing_and_counts_every_row_as_duplicate(answers):
+    stored, _ = load(in_order(answers))
+    for answer in answers:
+        again = merge(SUPPLY, stored, rows_of(answer))
+        assert again.rows.equals(stored)
+        assert again.duplicates == len(answer[1])
+        assert not again.fresh.any()
+
+
+def test_a_restatement_is_a_new_row_known_when_we_saw_it():
+    stored, _ = load([(30, {0: 1.0}), (60, {0: 2.0}), (90, {0: 1.0})])
+    assert stored.column("revision").to_pylist() == [0, 1, 2]
+    assert stored.column("circulating_usd").to_pylist() == [1.0, 2.0, 1.0]
+    assert stored.column("known_at").to_pylist() == [DAY + timedelta(hours=h) for h in (24, 60, 90)]
+
+
+def test_fresh_marks_exactly_the_new_rows():
+    stored, _ = load([(30, {0: 1.0, 1: 1.0})])
+    merged = merge(SUPPLY, stored, rows_of((60, {1: 2.0, 2: 5.0})))
+    assert merged.rows.num_rows == 4
+    assert np.count_nonzero(merged.fresh) == 2
+    assert set(merged.rows.filter(pa.array(merged.fresh)).column("circulating_usd").to_pylist()) == {2.0, 5.0}

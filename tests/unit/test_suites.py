@@ -1,0 +1,170 @@
+"""Suites say what the declarations say: nothing declared goes unchecked, and every law tells true from false."""
+
+from dataclasses import replace
+from typing import get_type_hints
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from plugins import gate
+from transforms.sources.contract import REASONS
+from transforms.tables import TABLES, Rule, Table
+
+gate.warm()  # imports Great Expectations once, with its warnings dealt with
+
+from expectations import custom, series, suites  # noqa: E402
+from expectations.particular import LAWS, PARTICULAR, Check, additivity, holds  # noqa: E402
+
+GATED = [table for table in TABLES.values() if table.layer != "ops"]
+INF, NAN = np.inf, np.nan
+
+
+@pytest.mark.parametrize("table", GATED, ids=lambda table: table.name)
+def test_everything_declared_is_checked(table):
+    said = {(check.kind, check.columns): check for check in suites.checks(table)}
+    for name, column in table.fields.items():
+        assert (("given", (name,)) in said) is not column.nullable
+        assert (("finite", (name,)) in said) is (column.kind == "float")
+        limited = said.get(("within", (name,)))
+        assert (column.minimum, column.maximum) == ((limited.minimum, limited.maximum) if limited else (None, None))
+        listed = said.get(("one_of", (name,)))
+        assert column.allowed == (listed.allowed if listed else ())
+    revision = ("revision",) if "revision" in table.columns else ()
+    assert ("unique", (*table.key, *revision)) in said
+    for rule in table.rules:
+        check = said[rule.kind, rule.columns]
+        assert (check.code, check.severity, check.limit) == (rule.code, rule.severity, rule.limit)
+    assert ("day_of", ("date", "as_of")) in said
+    assert ("not_before", ("known_at", "as_of")) in said
+    assert (("on_grid", ("as_of", "cadence")) in said) is (table.layer == "index")
+
+
+@pytest.mark.parametrize("table", GATED, ids=lambda table: table.name)
+def test_a_suite_holds_one_expectation_a_check_with_its_severity(table):
+    checks = suites.checks(table)
+    made = suites.suite(table.name, checks).expectations
+    assert [one.meta["codes"] for one in made] == [[check.code] for check in checks]
+    assert [one.severity.value for one in made] == [check.severity for check in checks]
+    assert {check.reason_code for check in checks} <= set(REASONS)
+    assert all(check.code.isidentifier() and check.code.isupper() and check.meaning for check in checks)  # a code is a word in `flags`
+
+
+@pytest.mark.parametrize("table", GATED, ids=lambda table: table.name)
+def test_the_digest_asks_for_every_check_in_fewer_expectations(table):
+    checks = suites.checks(table)
+    asked = suites.digest(table.name, checks).expectations
+    assert sorted(code for one in asked for code in one.meta["codes"]) == sorted(check.code for check in checks)
+    assert len(asked) < 0.7 * len(checks)
+
+
+def test_the_particular_laws_speak_of_columns_their_tables_have():
+    assert [
+        (name, check.code) for name, found in PARTICULAR.items() for check in found if set(check.columns) - set(TABLES[name].columns)
+    ] == []
+
+
+def test_evidence_is_not_gated():
+    with pytest.raises(ValueError, match="outcomes is evidence"):
+        suites.checks(TABLES["outcomes"])
+
+
+def test_two_checks_of_one_code_are_refused():
+    rule = Rule("TWICE", "not_above", ("mark_usd", "index_usd"), "info")
+    table = Table("marks", "core", "x", ("as_of",), TABLES["marks"].columns, rules=(rule, rule))
+    with pytest.raises(ValueError, match="TWICE"):
+        suites.checks(table)
+
+
+def test_a_kind_nobody_compiles_is_refused():
+    with pytest.raises(ValueError, match="'guessed'"):
+        suites.expectation(Check("X", "guessed", ("s",), "info", "EXPECTATION", "?"))
+
+
+def test_every_field_of_a_custom_expectation_is_annotated():
+    """Great Expectations drops fields without annotations without a word."""
+    for kind in (custom.ExpectColumnValuesToBeFinite, custom.ExpectRowsToObey):
+        plain = {name for name, value in vars(kind).items() if not name.startswith("_") and not callable(value)}
+        assert plain - {"Config"} <= set(get_type_hints(kind)), kind.__name__
+    assert {"law", "limit"} <= set(custom.ExpectRowsToObey.__fields__)
+
+
+def stamp(text):
+    return np.datetime64(text, "us")
+
+
+#: law -> (limit, rows that hold, rows that do not)
+TRUTH = {
+    "all_given": (0, [(1.0, 2.0), (INF, 0.0)], [(NAN, 1.0), (1.0, NAN)]),
+    "all_finite": (0, [(1.0, 2.0), (NAN, 0.0)], [(INF, 1.0), (1.0, -INF)]),
+    "not_above": (0, [(1.0, 1.0), (1.0, 2.0), (1.0, INF)], [(2.0, 1.0), (INF, 1.0)]),
+    "sums_to_one": (1e-3, [(0.4, 0.6), (0.4005, 0.6)], [(0.4, 0.602), (INF, 0.0), (INF, -INF)]),
+    "ratio_within": (0.1, [(1.0, 1.05), (-1.0, -1.05)], [(1.0, 1.2), (1.0, -1.0), (1.0, 0.0)]),
+    "not_before": (0, [(stamp("2026-01-02"), stamp("2026-01-02"))], [(stamp("2026-01-01T23:59:59.999999"), stamp("2026-01-02"))]),
+    "day_of": (
+        0,
+        [(stamp("2026-01-01"), stamp("2026-01-02T00:00")), (stamp("2026-01-02"), stamp("2026-01-02T00:00:00.000001"))],
+        [(stamp("2026-01-02"), stamp("2026-01-02T00:00")), (stamp("2026-01-02"), stamp("2026-01-04"))],
+    ),
+    "on_grid": (
+        0,
+        [(stamp("2026-01-02T05:00"), "1h"), (stamp("2026-01-02"), "1d"), (stamp("1969-12-31T23:00"), "1h")],
+        [(stamp("2026-01-02T05:00:00.000001"), "1h"), (stamp("2026-01-02T05:00"), "1d")],
+    ),
+    "withheld": (0, [("withheld", NAN), ("ok", 50.0)], [("withheld", 50.0), ("ok", NAN), (None, NAN)]),
+    "null_together": (0, [("fear", 30.0), (None, NAN)], [("fear", NAN), (None, 30.0)]),
+    "band_of": (0, [("fear", 25.0), ("extreme_fear", 25.0), ("neutral", 50.0), ("extreme_greed", 100.0)], [("fear", 24.9), ("greed", INF)]),
+    "contribution_of": (
+        1e-9,
+        [(2.5, 0.1, 1, 0.5, 1.0), (-1.25, 0.1, -1, 0.5, 0.5), (0.0, 0.1, 1, NAN, 0.0)],
+        [(2.5 + 2e-9, 0.1, 1, 0.5, 1.0), (2.5, 0.1, -1, 0.5, 1.0), (1.0, 0.1, 1, NAN, 1.0), (NAN, 0.1, 1, 0.5, 1.0)],
+    ),
+    "reasoned": (0, [(1.0, ""), (NAN, "STALE")], [(NAN, ""), (NAN, None)]),
+}
+
+
+def framed(rows):
+    frame = pd.DataFrame(rows)
+    return frame.astype({name: "category" for name in frame if frame[name].map(lambda v: isinstance(v, str)).any()})
+
+
+def test_every_law_has_its_truth_table():
+    assert set(TRUTH) == set(LAWS)
+
+
+@pytest.mark.parametrize("law", TRUTH)
+def test_a_law_tells_true_from_false(law):
+    limit, right, wrong = TRUTH[law]
+    found = holds(law, limit, framed([*right, *wrong]))
+    assert found.dtype == np.bool_
+    assert found.tolist() == [True] * len(right) + [False] * len(wrong)
+
+
+def test_the_slack_of_not_above_grows_with_the_value_and_never_below_the_absolute():
+    frame = framed([(1e9 + 0.5, 1e9), (1e9 + 2.0, 1e9), (1e-12 + 0.5e-9, 1e-12), (2e-9, 1e-12)])
+    assert holds("not_above", 1e-9, frame).tolist() == [True, False, True, False]
+
+
+def test_broken_counts_what_each_kind_of_check_forbids():
+    check = Check("X", "given", ("a",), "critical", "VALUE", "")
+    numbers, words = pd.DataFrame({"a": [1.0, NAN, INF, -3.0, 1.0]}), pd.DataFrame({"a": pd.Categorical(["x", None, "", "y", "x"])})
+    assert series.broken(check, numbers).tolist() == [False, True, False, False, False]
+    assert series.broken(replace(check, kind="finite"), numbers).tolist() == [False, False, True, False, False]
+    assert series.broken(replace(check, kind="within", minimum=0.0), numbers).tolist() == [False, False, False, True, False]
+    assert series.broken(replace(check, kind="within", maximum=9.0), numbers).tolist() == [False, False, True, False, False]
+    assert series.broken(replace(check, kind="one_of", allowed=("x", "")), words).tolist() == [False, False, False, True, False]
+    assert series.broken(replace(check, kind="not_empty"), words).tolist() == [False, False, True, False, False]
+    assert series.broken(replace(check, kind="unique"), words).tolist() == [True, False, False, False, True]
+
+
+def index_rows(values, name):
+    moment = {"asset": pd.Categorical(["BTC"] * len(values)), "cadence": pd.Categorical(["1h"] * len(values))}
+    hours = [stamp("2026-01-01T01") + np.timedelta64(hour, "h") for hour, _ in values]
+    return pd.DataFrame(moment | {"as_of": hours, "date": stamp("2026-01-01"), name: [value for _, value in values]})
+
+
+def test_the_additivity_gap():
+    contributions = index_rows([(0, 1.0), (0, -3.0), (1, 4.0), (2, 7.0), (3, 1.0), (5, 0.0)], "contribution")
+    sentiment = index_rows([(0, 48.0), (1, 54.5), (2, NAN), (3, INF), (4, 60.0)], "s")
+    # in turn: right; half a point off; withheld, so nothing to explain; s not a number; s without contributions; contributions without s
+    assert additivity(contributions, sentiment)["gap"].tolist() == [0.0, 0.5, 0.0, INF, INF, INF]
