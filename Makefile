@@ -1,0 +1,52 @@
+# Tidegauge. `make help` lists the targets. Variables: SOURCES=live | RECORDINGS=../shared/recordings (default: the simulated market).
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+BIN := .venv/bin
+PY := PYTHONPATH=. $(BIN)/python
+export SOURCES RECORDINGS
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help install run up down wipe trace sql test lint bench real lock docs clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv/installed: requirements.lock tools/bootstrap.sh
+	@bash tools/bootstrap.sh "$(PYTHON)"
+
+install: .venv/installed ## everything into .venv, hash-pinned, bytecode compiled
+
+run: install ## the main job: bring the lake up to date through Airflow, print the reading, stop
+	@$(PY) -m plugins.cli run
+
+up: install ## Airflow with its UI and everything else, until Ctrl-C
+	@$(PY) -m plugins.cli up
+
+down: install ## stop what `make up` left running
+	@$(PY) -m plugins.cli down
+
+wipe: install ## stop, and remove everything the markets keep (var/)
+	@$(PY) -m plugins.cli down --wipe
+
+trace: install ## the way of a number back to its bytes: make trace ASSET=BTC [CADENCE=1d] [AT=2026-05-01T12:00] [FEATURE=momentum]
+	@$(PY) -m plugins.cli trace --asset "$(or $(ASSET),BTC)" --cadence "$(or $(CADENCE),1h)" --at "$(AT)" --feature "$(FEATURE)"
+
+sql: install ## a DuckDB query over the Iceberg tables: make sql Q="select * from index.sentiment limit 5"
+	@$(PY) -m plugins.cli sql "$(Q)"
+
+test: install ## all tests; those on recordings pass over themselves where ../shared is not there, and say so
+	@bash tools/test.sh
+
+lint: install ## ruff and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: install ## measure as ratios against named peers; writes docs/bench.md
+	@$(PY) -m tests.bench
+
+docs: install ## regenerate docs/dictionary.md
+	@$(PY) -m transforms.dictionary > docs/dictionary.md.new && mv docs/dictionary.md.new docs/dictionary.md
+
+lock: ## compile requirements.in into requirements.lock
+	@$(BIN)/uv pip compile requirements.in -o requirements.lock --python-version 3.11 --universal --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# The whole suite. Installs Chromium for the browser tests where it can; says what it passes over and why.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "installing Chromium for the browser tests"
+    (apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium) >/dev/null 2>&1 || echo "Chromium could not be installed: the browser tests will be skipped"
+  else
+    echo "no Chromium: the browser tests will be skipped (apt-get install chromium)"
+  fi
+fi
+if [ -d ../shared/recordings/series ]; then
+  echo "recordings: found in ../shared, tests on real data run"
+else
+  echo "recordings: no ../shared/recordings here, tests on real data are skipped"
+fi
+PYTHONPATH=. .venv/bin/python -m pytest "$@"
