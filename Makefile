@@ -7,7 +7,7 @@ PY := PYTHONPATH=. $(BIN)/python
 export SOURCES RECORDINGS
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install run up down wipe trace sql test lint bench real lock docs clean
+.PHONY: help install run up down wipe trace sql test lint bench env lock docs
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ bench: install ## measure as ratios against named peers; writes docs/bench.md
 
 docs: install ## regenerate docs/dictionary.md
 	@$(PY) -m transforms.dictionary > docs/dictionary.md.new && mv docs/dictionary.md.new docs/dictionary.md
+
+env: ## a .env with fresh secrets for docker compose: make env [MARKET=live]
+	@tools/make-env.sh $(MARKET)
 
 lock: ## compile requirements.in into requirements.lock
 	@$(BIN)/uv pip compile requirements.in -o requirements.lock --python-version 3.11 --universal --generate-hashes \

@@ -18,11 +18,13 @@ from plugins.errors import ConfigurationError, TidegaugeError
 from plugins.mainjob import fill
 from plugins.orchestra import Airflow
 from plugins.settings import ROOT, Settings
-from plugins.stack import Stack
+from plugins.stack import Stack, alive, read_card
 from transforms.windows import utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from plugins.lake import Lake
 
 LABEL: Final = {
     "simulated": "SIMULATED market: these are not real prices",
@@ -52,59 +54,83 @@ class Progress:
         print(f"{time.monotonic() - self.began:6.1f} s  {text}", flush=True)
 
 
-@contextmanager
-def stack_of(options: argparse.Namespace, say: Progress, *, airflow: bool) -> Iterator[Stack]:
-    """The services of the chosen market, started in order; without Airflow for commands that only read the lake."""
+def home_of(options: argparse.Namespace) -> tuple[str, Path]:
+    """Market and folder that the options choose."""
     market = market_of(options.sources, options.recordings)
-    home = Path(options.home or ROOT / "var" / market)
+    return market, Path(options.home or ROOT / "var" / market)
+
+
+@contextmanager
+def stack_of(options: argparse.Namespace, say: Progress) -> Iterator[Stack]:
+    """All services of the chosen market, started in order."""
+    market, home = home_of(options)
     say(LABEL[market])
     with Stack(market, home, recordings=options.recordings, say=say) as stack:
         stack.postgres()
         stack.object_store()
         say("PostgreSQL and the object store answer")
-        if airflow:
-            stack.sandbox(*(["--limits-scale", "1000"] if market != "live" else []))
-            stack.plan_history()
-            settings = Settings.read(stack.environment)
-            from plugins.lake import Lake
+        stack.sandbox(*(["--limits-scale", "1000"] if market != "live" else []))
+        stack.plan_history()
+        from plugins.lake import Lake
 
-            Lake(settings).create()
-            stack.airflow()
-            say(f"Airflow answers at {stack.address}")
+        Lake(Settings.read(stack.environment)).create()
+        stack.airflow()
+        say(f"Airflow answers at {stack.address}")
         yield stack
+
+
+@contextmanager
+def lake_of(options: argparse.Namespace) -> Iterator[Lake]:
+    """The lake of the chosen market for a command that only reads: of the running stack, or started for the moment."""
+    from plugins.lake import Lake
+
+    market, home = home_of(options)
+    nobody = {"TIDEGAUGE_SANDBOX_URL": "" if market == "live" else "none"}
+    card = read_card(home)
+    if card is not None and alive(card["owner"]):
+        yield Lake(Settings.read(nobody | card["environment"]))
+        return
+    if not (home / "s3").exists() and not os.environ.get("TIDEGAUGE_S3_ENDPOINT"):
+        raise ConfigurationError(
+            f"There is no lake in {home} yet: `make run` fills it first (the same SOURCES or RECORDINGS choose the same lake)."
+        )
+    with Stack(market, home, recordings=options.recordings) as stack:
+        stack.postgres()
+        stack.object_store()
+        yield Lake(Settings.read(nobody | stack.environment))
 
 
 def run(options: argparse.Namespace) -> int:
     """The main job: bring the lake up to date and print the reading."""
     say = Progress()
-    with stack_of(options, say, airflow=True) as stack:
+    with stack_of(options, say) as stack:
         airflow = Airflow(stack.address, "admin", stack.secret("airflow_password"))
         settings = Settings.read(stack.environment)
         done = fill(airflow, settings, say, stack.check)
         if options.quick:
             return 0 if done else 1
-        from plugins import publishing, summary
-        from plugins.lake import Lake
-
-        data = publishing.report_data(Lake(settings), settings)
         print()
-        print(summary.text(data))
+        print((settings.home / "summary.txt").read_text() if (settings.home / "summary.txt").exists() else "Nothing is published yet.")
         print()
-        print(_where(settings))
+        print(_where(settings, options))
     say("stopped")
     return 0 if done else 1
 
 
-def _where(settings: Settings) -> str:
+def _where(settings: Settings, options: argparse.Namespace) -> str:
+    """Where everything lies, and the commands to look at it (with the variables that chose this market)."""
     home = Path(os.path.relpath(settings.home)) if settings.home.is_relative_to(Path.cwd()) else settings.home
-    query = f"select * from read_parquet('{home}/published/sentiment/*/*.parquet') order by as_of desc limit 5"
-    lines = [
-        f"lake     s3://{settings.s3_bucket}/{settings.warehouse} (Iceberg; served while `make up` runs) and {home}/published (Parquet copy)",
-        f"DuckDB   .venv/bin/python -c \"import duckdb; print(duckdb.sql('''{query}'''))\"",
-        f"report   {home}/report.html",
-        "trace    make trace ASSET=BTC        UI       make up",
-    ]
-    return "\n".join(lines)
+    same = f" RECORDINGS={options.recordings}" if options.recordings else " SOURCES=live" if settings.market == "live" else ""
+    files = f"{home}/published/sentiment/*/*.parquet"
+    query = f"select asset, cadence, as_of, s, band, status, market from read_parquet('{files}') order by as_of desc, asset limit 6"
+    return "\n".join(
+        [
+            f"lake     s3://{settings.s3_bucket}/{settings.warehouse} (Iceberg; served while `make up{same}` runs), copy in {home}/published",
+            f'DuckDB   .venv/bin/python -c "import duckdb; print(duckdb.sql(\\"{query}\\"))"',
+            f"report   {home}/report.html",
+            f"more     make trace ASSET=BTC{same}   (a value back to its bytes)     make up{same}   (Airflow's UI)",
+        ]
+    )
 
 
 def up(options: argparse.Namespace) -> int:
@@ -113,10 +139,9 @@ def up(options: argparse.Namespace) -> int:
     stopping: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda got, _frame: stopping.append(got))
-    with stack_of(options, say, airflow=True) as stack:
+    with stack_of(options, say) as stack:
         airflow = Airflow(stack.address, "admin", stack.secret("airflow_password"))
         settings = Settings.read(stack.environment)
-        (settings.home / "up.pid").write_text(str(os.getpid()))
         fill(airflow, settings, say, stack.check, live=True, stopping=lambda: bool(stopping))
         say(f"UI       {stack.address}   user admin   password {stack.secret('airflow_password')}")
         say(f"S3       {settings.s3_endpoint}   bucket {settings.s3_bucket}   keys in {settings.home}/secrets.json")
@@ -124,7 +149,6 @@ def up(options: argparse.Namespace) -> int:
         while not stopping:
             stack.check()
             time.sleep(1)
-        (settings.home / "up.pid").unlink(missing_ok=True)
     say("stopped")
     return 0
 
@@ -134,12 +158,19 @@ def down(options: argparse.Namespace) -> int:
     import shutil
 
     base = Path(options.home) if options.home else ROOT / "var"
-    for pid_file in base.glob("**/up.pid"):
-        try:
-            os.kill(int(pid_file.read_text()), signal.SIGTERM)
-            print(f"asked {pid_file.parent.name} to stop")
-        except ProcessLookupError:
-            pid_file.unlink()
+    for path in sorted(base.glob("**/running.json")):
+        card = read_card(path.parent) or {}
+        owner = card["owner"]
+        if alive(owner):
+            os.kill(owner[0], signal.SIGTERM)
+            print(f"asked process {owner[0]} ({path.parent.name}) to stop")
+            end = time.monotonic() + 30
+            while alive(owner) and time.monotonic() < end:
+                time.sleep(0.2)
+        for service in card["services"]:  # what a killed owner left
+            if alive(service):
+                os.killpg(service[0], signal.SIGKILL)
+        path.unlink(missing_ok=True)
     if options.wipe:
         shutil.rmtree(base, ignore_errors=True)
         print(f"removed {base}")
@@ -148,26 +179,20 @@ def down(options: argparse.Namespace) -> int:
 
 def trace(options: argparse.Namespace) -> int:
     """The way of one number back to raw files and hashes."""
-    say = Progress()
-    with stack_of(options, say, airflow=False) as stack:
-        from plugins.lake import Lake
-        from plugins.tracing import trace_text
+    from plugins.tracing import trace_text
 
-        settings = Settings.read(stack.environment | {"TIDEGAUGE_SANDBOX_URL": "" if stack.market == "live" else "none"})
-        as_of = utc(options.at) if options.at else None
-        print(trace_text(Lake(settings), options.asset, options.cadence, as_of, options.feature))
+    as_of = utc(options.at) if options.at else None
+    with lake_of(options) as lake:
+        print(trace_text(lake, options.asset, options.cadence, as_of, options.feature))
     return 0
 
 
 def sql(options: argparse.Namespace) -> int:
     """A DuckDB query over the Iceberg tables (`core.open_interest`, `index.sentiment`, `ops.quarantine`, ...)."""
-    say = Progress()
-    with stack_of(options, say, airflow=False) as stack:
-        from plugins.catalog import connect
-        from plugins.lake import Lake
+    from plugins.catalog import connect
 
-        settings = Settings.read(stack.environment | {"TIDEGAUGE_SANDBOX_URL": "" if stack.market == "live" else "none"})
-        print(connect(Lake(settings)).sql(options.query))
+    with lake_of(options) as lake:
+        print(connect(lake).sql(options.query))
     return 0
 
 
@@ -176,6 +201,10 @@ def settings(_options: argparse.Namespace) -> int:
     for name, value in Settings.read().redacted().items():
         print(f"{name:16} {value}")
     return 0
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -196,6 +225,8 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("sql").add_argument("query")
     commands.add_parser("settings")
     options = parser.parse_args(arguments)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell started us with interrupts ignored: services must not outlive us
+        signal.signal(number, _interrupt)
     try:
         return int(globals()[options.command](options))
     except TidegaugeError as error:

@@ -12,7 +12,7 @@ import logging
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ from plugins.errors import GateClosed
 from plugins.lake import Lake
 from plugins.settings import ROOT, Settings
 from transforms.index.build import Stamp, derive, lookback, reads
+from transforms.schema import content_sha256
 from transforms.spec import SPEC, Spec
 from transforms.tables import TABLES
 from transforms.windows import CADENCES, DAY, Window, floor
@@ -52,7 +53,8 @@ def sources_of(spec: Spec, cadence: str) -> tuple[str, ...]:
 
 def asked_until(lake: Lake, source: str) -> datetime | None:
     """How far a source was asked, whatever came back: the index is derived up to here, with stale inputs where nothing came."""
-    ends = lake.read("coverage", columns=("window_end",), where={"source": source}).column("window_end")
+    measured = [name for name, table in TABLES.items() if table.layer == "core" and not table.snapshot]
+    ends = lake.read("coverage", columns=("window_end",), where={"source": source, "target": measured}).column("window_end")
     found: datetime | None = pc.max(ends).as_py()
     return found
 
@@ -127,19 +129,23 @@ def bring_up_to_date(lake: Lake, settings: Settings, run_id: str, subject: str, 
         made = [derive(_of(core, sources_of(spec, plan.cadence)), plan.window, plan.cadence, spec, stamp=stamp) for plan in todo]
         tables = {name: pa.concat_tables([getattr(one, name) for one in made]) for name in OUTPUT}
         verdicts = gate.gate(tables)
+        for name, rows in gate.evidence(tables, verdicts, run_id, datetime.now(UTC)).items():
+            lake.append(name, rows)
         blocked = {name: verdict.blocked or verdict.rejected[0].detail for name, verdict in verdicts.items() if verdict.rejected}
         if blocked:
             raise GateClosed(f"not published, the index keeps its last good values: {blocked}")
         first = min(plan.window.days()[0] for plan in todo)
         last = max(plan.window.days()[-1] for plan in todo)
+        others = _others(ledger.partitions(lake), todo, first, last)
         entries = []
         for name in OUTPUT:
             fresh = verdicts[name].passed
-            kept = _outside(lake.read(name, days=(first, last)), todo)
+            kept = _outside(lake.read(name, days=(first, last)), todo) if others else fresh.slice(0, 0)
             lake.replace(name, pa.concat_tables([kept, fresh]), (first, last))
             hashed = ledger.hash_days(TABLES[name], fresh, "cadence")
             inputs = {(plan.cadence, day): sha for plan in todo for day, sha in plan.inputs.items()}
-            entries += [(name, *key, count, sha, inputs.get(key, "")) for key, (count, sha) in hashed.items() if key in inputs]
+            nothing = (0, content_sha256(TABLES[name], fresh.slice(0, 0)))  # a day that derives to no row is done, too
+            entries += [(name, *key, *hashed.get(key, nothing), sha) for key, sha in inputs.items()]
             outcome.rows_published += fresh.num_rows
         ledger.note_partitions(lake, run_id, entries)
     return outcome
@@ -157,6 +163,12 @@ def _core(lake: Lake, spec: Spec, todo: Sequence[Plan]) -> dict[str, pa.Table]:
 def _of(core: Mapping[str, pa.Table], sources: Sequence[str]) -> dict[str, pa.Table]:
     wanted = pa.array(sources)
     return {name: rows.filter(pc.is_in(rows.column("source"), wanted)) for name, rows in core.items()}
+
+
+def _others(known: Partitions, todo: Sequence[Plan], first: date, last: date) -> bool:
+    """Whether the days hold, or may hold, rows that no plan replaces: another cadence's, or of days outside a plan's window."""
+    replaced = {(plan.cadence, day) for plan in todo for day in plan.window.days()}
+    return any(name in OUTPUT and first <= day <= last and (cadence, day) not in replaced for name, cadence, day in known)
 
 
 def _outside(rows: pa.Table, todo: Sequence[Plan]) -> pa.Table:

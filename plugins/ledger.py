@@ -39,6 +39,17 @@ class Outcome:
     rows_published: int = 0
     outcome: str = "success"
     detail: list[str] = field(default_factory=list)
+    #: a step that works for several sources reports each: the row of the whole is then replaced by one row per part
+    parts: dict[str, Outcome] = field(default_factory=dict)
+
+    def part(self, name: str) -> Outcome:
+        """What one source contributed; made on first use."""
+        return self.parts.setdefault(name, Outcome())
+
+    def add_up(self) -> None:
+        """Set the counters of the whole to the sums over the parts."""
+        for name in self.counts():
+            setattr(self, name, sum(part.counts()[name] for part in self.parts.values()))
 
     def counts(self) -> dict[str, int]:
         """The counters by name."""
@@ -52,7 +63,7 @@ class Outcome:
 
 @contextmanager
 def recorded(lake: Lake, step: str, subject: str, run_id: str, window: Window | None = None) -> Iterator[Outcome]:
-    """Write one row of `outcomes` when the block ends, also when it fails (the failure goes on)."""
+    """Write a row of `outcomes` (one per part, where the step reports parts) when the block ends, also when it fails (the failure goes on)."""
     began = datetime.now(UTC)
     outcome = Outcome()
     try:
@@ -63,20 +74,21 @@ def recorded(lake: Lake, step: str, subject: str, run_id: str, window: Window | 
         raise
     finally:
         nowhere = datetime(1970, 1, 1, tzinfo=UTC)
-        row = {
+        shared = {
             "run_id": run_id,
             "step": step,
-            "subject": subject,
-            "outcome": outcome.outcome,
-            "detail": "; ".join(outcome.detail)[:4000],
             "window_start": window.start if window else nowhere,
             "window_end": window.end if window else nowhere,
             "started_at": began,
             "finished_at": datetime.now(UTC),
-            **outcome.counts(),
         }
+        told = {f"{name}/{subject}": part for name, part in outcome.parts.items()} if outcome.outcome != "failed" else {}
+        rows = [
+            shared | {"subject": who, "outcome": one.outcome, "detail": "; ".join(one.detail)[:4000]} | one.counts()
+            for who, one in (told or {subject: outcome}).items()
+        ]
         try:
-            lake.append("outcomes", rows_table("outcomes", [row]))
+            lake.append("outcomes", rows_table("outcomes", rows))
         except Exception:
             if outcome.outcome != "failed":  # a lake that is down has already raised its own sentence
                 raise
@@ -138,7 +150,7 @@ def coverage_row(
         "expected": -1 if expected is None else len(expected),
         "received": len(inside),
         "missing": len(missing),
-        "missing_stamps": json.dumps([stamp.isoformat() for stamp in missing[:20]]),
+        "missing_stamps": json.dumps([stamp.isoformat() for stamp in missing[:10_000]]),
         "complete": failed == 0 and not missing,
         "answers": answers,
     }

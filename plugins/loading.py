@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from plugins import gate, ledger, recorder
 from plugins.fetcher import Fetched, fetch
 from plugins.lake import Lake
 from plugins.settings import Settings
+from transforms.instruments import tradable
 from transforms.revisions import complete, merge
 from transforms.roster import HOURLY_ASSETS
 from transforms.roster import source as source_of
@@ -98,11 +99,7 @@ def wanted(settings: Settings, source: Source, listed: Sequence[Fetched]) -> lis
             table = source.decode(one.ask, one.answer).tables.get("instruments")
         except Unreadable:
             continue  # the load step quarantines it with its reason
-        for row in [] if table is None else table.to_pylist():
-            if row["contract_type"] == "PERPETUAL" and row["instrument_status"] == "TRADING" and (not assets or row["asset"] in assets):
-                found[row["instrument"]] = Instrument(
-                    row["instrument"], row["venue"], row["asset"], row["base_multiplier"], row["listed_at"]
-                )
+        found |= {one.instrument: one for one in tradable(table, assets)} if table is not None else {}
     return [found[name] for name in sorted(found)]
 
 
@@ -119,11 +116,11 @@ class _Batch:
     stamps: dict[tuple[str, str, str, Window], set[datetime]] = field(default_factory=lambda: defaultdict(set))
     series: dict[tuple[str, str, str, Window], Series] = field(default_factory=dict)
     answers: dict[tuple[str, str, str, Window], list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
-    counted: int = 0
-    decoded: int = 0
+    outcome: ledger.Outcome = field(default_factory=ledger.Outcome)
 
     def put_aside(self, one: Fetched, reject: Reject) -> None:
         series = one.ask.series
+        self.outcome.part(series.source).rows_quarantined += 1
         self.quarantine.append(
             {
                 "source": series.source,
@@ -144,7 +141,8 @@ class _Batch:
         series = one.ask.series
         source = source_of(series.source)
         target = source.endpoints.get(series.endpoint, "")
-        self.counted += 1
+        part = self.outcome.part(series.source)
+        part.answers += 1
         keys = [(series.source, series.endpoint, instrument, series.window) for instrument in series.instrument.split(",")]
         for key in keys:
             self.series[key] = series
@@ -158,12 +156,12 @@ class _Batch:
             except Unreadable as error:
                 reject = error.reject
         if reject is not None:
-            self.decoded += 1
+            part.rows_decoded += 1
             self.put_aside(one, reject)
             for key in keys:
                 self.answers[key][1] += 1
             return
-        self.decoded += found.rows
+        part.rows_decoded += found.rows
         for row in found.rejects:
             self.put_aside(one, row)
         for name, rows in found.tables.items():
@@ -198,40 +196,53 @@ class _Batch:
 def load(lake: Lake, bundles: Iterable[str], run_id: str, subject: str) -> ledger.Outcome:
     """Decode, merge, gate and commit the answers of some bundles. Safe to run again: what is stored already counts as duplicate."""
     with ledger.recorded(lake, "load", subject, run_id) as outcome:
-        batch = _Batch(run_id)
+        batch = _Batch(run_id, outcome=outcome)
         for key in bundles:
             for one in recorder.load(lake, key):
                 batch.take(one)
-        outcome.answers, outcome.rows_decoded = batch.counted, batch.decoded
-        outcome.rows_quarantined = len(batch.quarantine)
         merged = {name: _merge(lake, name, pieces) for name, pieces in batch.tables.items()}
         fresh = {name: part.rows.filter(pa.array(part.fresh)) for name, part in merged.items()}
         fresh = {name: rows for name, rows in fresh.items() if rows.num_rows}
         verdicts = gate.gate(fresh)
         held = {}
         for name, part in merged.items():
-            outcome.rows_duplicate += part.duplicates
             kept = part.rows.filter(pa.array(~part.fresh))
-            if name in fresh:
-                passed = verdicts[name].passed
-                outcome.rows_quarantined += len(verdicts[name].rejected)
-                outcome.rows_core += passed.num_rows
-                if verdicts[name].blocked:
-                    outcome.partly(f"{name}: {verdicts[name].blocked}")
-                kept = _commit(lake, name, kept, passed)
-            held[name] = kept
+            passed = verdicts[name].passed if name in fresh else kept.slice(0, 0)
+            _count(outcome, part.arrived, fresh.get(name, passed), passed)
+            if name in fresh and verdicts[name].blocked:
+                for source in pc.unique(fresh[name].column("source")).to_pylist():
+                    outcome.part(source).partly(f"{name}: {verdicts[name].blocked}")
+            held[name] = _commit(lake, name, kept, passed)
         _record(lake, batch, gate.evidence(fresh, verdicts, run_id, datetime.now(UTC)), run_id)
         _note(lake, run_id, held)
-        if outcome.rows_decoded != outcome.rows_core + outcome.rows_quarantined + outcome.rows_duplicate:
-            raise AssertionError(f"rows lost: {outcome.counts()}")
+        outcome.add_up()
+        lost = [
+            name for name, one in outcome.parts.items() if one.rows_decoded != one.rows_core + one.rows_quarantined + one.rows_duplicate
+        ]
+        if lost:
+            raise AssertionError(f"rows lost: { ({name: outcome.parts[name].counts() for name in lost}) }")
     return outcome
+
+
+def _by_source(rows: pa.Table) -> Counter[str]:
+    return Counter({one["values"]: one["counts"] for one in pc.value_counts(rows.column("source")).to_pylist()})
+
+
+def _count(outcome: ledger.Outcome, arrived: Counter[str], fresh: pa.Table, passed: pa.Table) -> None:
+    """Arrived rows are fresh or duplicates; fresh rows pass the gate or are put aside."""
+    new, kept = _by_source(fresh), _by_source(passed)
+    for source, count in arrived.items():
+        part = outcome.part(source)
+        part.rows_duplicate += count - new[source]
+        part.rows_quarantined += new[source] - kept[source]
+        part.rows_core += kept[source]
 
 
 @dataclass(frozen=True)
 class _Part:
     rows: pa.Table
     fresh: np.ndarray
-    duplicates: int
+    arrived: Counter[str]
 
 
 def _merge(lake: Lake, name: str, pieces: Sequence[pa.Table]) -> _Part:
@@ -239,7 +250,7 @@ def _merge(lake: Lake, name: str, pieces: Sequence[pa.Table]) -> _Part:
     days = pc.min_max(arrived.column("date")).as_py()
     stored = lake.read(name, days=(days["min"], days["max"]))
     merged = merge(TABLES[name], stored, arrived)
-    return _Part(merged.rows, merged.fresh, merged.duplicates)
+    return _Part(merged.rows, merged.fresh, _by_source(arrived))
 
 
 def _commit(lake: Lake, name: str, stored: pa.Table, passed: pa.Table) -> pa.Table:

@@ -124,7 +124,7 @@ class Watch:
             self.tell()
             if time.monotonic() > end:
                 raise JobFailed(f"The job did not end within {PATIENCE} s: look at the UI (`make up`) and the logs.")
-            time.sleep(0.5)
+            time.sleep(1)
         self.tell()
 
     def tell(self) -> None:

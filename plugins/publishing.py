@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from plugins import ledger, reports
+from plugins import ledger, reports, summary
 from plugins.lake import Lake
 from plugins.settings import Settings
 from transforms.dictionary import render as dictionary
-from transforms.schema import ddl
+from transforms.schema import ddl, empty
 from transforms.tables import TABLES, tables
 
 log = logging.getLogger(__name__)
@@ -109,22 +109,23 @@ def publish(lake: Lake, settings: Settings) -> int:
         lake.put(key, text.encode(), "text/plain; charset=utf-8")
     for table in tables("ops"):
         lake.compact(table.name)
-    page = report(lake, settings)
+    data = report_data(lake, settings)
+    page, text = reports.render(data), summary.text(data)
     lake.put("report/index.html", page.encode(), "text/html; charset=utf-8")
+    lake.put("report/summary.txt", text.encode(), "text/plain; charset=utf-8")
     if folder is not None:
         (settings.home / "report.html").write_text(page)
+        (settings.home / "summary.txt").write_text(text)
     log.info("mirror: %d rows written; report: %d kB", written, len(page) // 1000)
     return written
 
 
-def report(lake: Lake, settings: Settings) -> str:
-    """The page, from the tables as they stand."""
-    return reports.render(report_data(lake, settings))
-
-
 def report_data(lake: Lake, settings: Settings) -> reports.ReportData:
-    """Everything the report and the terminal summary show."""
+    """Everything the report and the terminal summary show. Of the features, which are most of the rows, only the newest days of a series."""
+    names = ("sentiment", "contributions", "coverage", "quarantine", "outcomes", "verdicts")
+    tables = {name: lake.read(name) for name in names}
+    newest = tables["sentiment"].group_by(["asset", "cadence"]).aggregate([("date", "max")]).column("date_max")
+    features = [lake.read("features", days=(day, day)) for day in sorted(pc.unique(newest).to_pylist())]
     return reports.ReportData(
-        market=settings.market,
-        **{name: lake.read(name) for name in ("sentiment", "contributions", "features", "coverage", "quarantine", "outcomes", "verdicts")},
+        market=settings.market, features=pa.concat_tables(features) if features else empty(TABLES["features"]), **tables
     )

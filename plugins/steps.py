@@ -57,7 +57,8 @@ def publish(key: str, run_id: str) -> dict[str, int]:
     """Bring mirror, catalog files and report up to date with the index."""
     lake, settings = _open()
     with ledger.recorded(lake, "publish", key, run_id) as outcome:
-        outcome.rows_published = publishing.publish(lake, settings)
+        written = publishing.publish(lake, settings)
+        outcome.detail.append(f"{written:,} rows mirrored")
     return outcome.counts()
 
 

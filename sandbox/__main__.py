@@ -26,6 +26,7 @@ RECORDED_NOW: Final = utc("2026-05-28")
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sandbox", description="Venue stand-ins on loopback, in the venues' own wire formats.")
     parser.add_argument("--port", type=int, required=True, help="0 takes a free port")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; anything but loopback only inside a container")
     parser.add_argument("--market", choices=("simulated", "recorded"), default="simulated")
     parser.add_argument("--recordings", type=Path, default=Path("../shared/recordings"), help="folder of recorded series")
     parser.add_argument("--seed", type=int, default=7, help="of the simulated market and of the faults")
@@ -47,13 +48,13 @@ async def _serve(asked: argparse.Namespace) -> None:
     rules = read_rules(asked.faults.read_bytes()) if asked.faults else []
     market = _market(asked)
     sandbox = Sandbox(venues(market, scale=asked.limits_scale), market, Faults(asked.seed, rules))
-    runner, port = await start(sandbox, asked.port)
+    runner, port = await start(sandbox, asked.port, asked.host)
     ended = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, ended.set)
     what = f"SIMULATED seed={asked.seed}" if market.kind == "simulated" else f"RECORDED recordings={asked.recordings}"
     now = from_ms(market.now_ms())
-    print(f"sandbox ready on http://127.0.0.1:{port} market={what} now={now:%Y-%m-%dT%H:%M:%SZ}", flush=True)
+    print(f"sandbox ready on http://{asked.host}:{port} market={what} now={now:%Y-%m-%dT%H:%M:%SZ}", flush=True)
     await ended.wait()
     await runner.cleanup()
 

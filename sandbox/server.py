@@ -88,10 +88,10 @@ def _response(reply: Reply) -> web.Response:
     return web.Response(status=reply.status, body=reply.body, headers={"Content-Type": reply.content_type, **reply.headers})
 
 
-async def start(sandbox: Sandbox, port: int) -> tuple[web.ServerRunner, int]:
-    """Listens on loopback; port 0 takes a free one. Returns the runner (call `cleanup`) and the port."""
+async def start(sandbox: Sandbox, port: int, host: str = "127.0.0.1") -> tuple[web.ServerRunner, int]:
+    """Listens on loopback unless told otherwise; port 0 takes a free one. Returns the runner (call `cleanup`) and the port."""
     runner = web.ServerRunner(web.Server(sandbox.handle, access_log=None))
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", port, backlog=1024)
+    site = web.TCPSite(runner, host, port, backlog=1024)
     await site.start()
     return runner, int(runner.addresses[0][1])

@@ -25,7 +25,7 @@ if [ ! -x .venv/bin/python ]; then
 fi
 echo "installing requirements.lock (some 200 packages, hash-checked)"
 # uv installs four times faster than pip; it comes out of the same lock, by hash, and is left out where it cannot be had.
-grep -A100 '^uv==' requirements.lock | awk 'NR==1 || /^ /{print; next} {exit}' > .venv/uv.lock
+awk '/^uv==/{on=1; print; next} on && /^ /{print; next} {on=0}' requirements.lock > .venv/uv.lock
 if .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.lock \
    && .venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes --compile-bytecode -r requirements.lock; then
   :
@@ -33,4 +33,6 @@ else
   echo "uv could not install: trying pip"
   .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --compile -r requirements.lock
 fi
+echo "compiling the kernels once (numba keeps them beside the sources)"
+PYTHONPATH=. .venv/bin/python -m transforms.warm
 touch .venv/installed

@@ -59,17 +59,19 @@ def merge(table: Table, stored: pa.Table, arrived: pa.Table) -> Merged:
     rows = rows.take(order)
     same_key = _like_previous(rows, table.key)
     values = tuple(name for name in table.content if name not in {*table.key, "known_at", "revision", "flags", "date"})
-    kept = ~(same_key & _like_previous(rows, values))
-    rank = np.cumsum(kept)
+    run = np.cumsum(~(same_key & _like_previous(rows, values))) - 1  # consecutive rows that say the same
+    new = rows.column("_new").to_numpy(zero_copy_only=False).astype(bool)
+    chosen = np.flatnonzero(np.diff(run, prepend=-1))
+    chosen[run[~new]] = np.flatnonzero(~new)  # of a run keep the stored row: a late answer that only confirms it is a duplicate
     first = np.maximum.accumulate(np.where(same_key, 0, np.arange(count)))
-    revision: npt.NDArray[np.int64] = (rank - rank[first]).astype(np.int64)
+    revision: npt.NDArray[np.int64] = (run - run[first]).astype(np.int64)
     known, asked = (rows.column(name).cast(pa.int64()).to_numpy() for name in ("known_at", "fetched_at"))
     known_at = pa.array(np.where(revision > 0, np.maximum(known, asked), known)).cast(rows.schema.field("known_at").type)
     rows = rows.set_column(rows.column_names.index("revision"), "revision", pa.array(revision))
     rows = rows.set_column(rows.column_names.index("known_at"), "known_at", known_at)
-    rows = rows.filter(pa.array(kept))
+    rows = rows.take(pa.array(chosen))
     ordered = in_key_order(table, rows)  # the sort above already is key order; this also drops the helper column
-    return Merged(ordered, rows.column("_new").to_numpy(zero_copy_only=False).astype(bool), count - int(kept.sum()))
+    return Merged(ordered, new[chosen], count - len(chosen))
 
 
 def _like_previous(rows: pa.Table, columns: tuple[str, ...]) -> npt.NDArray[np.bool_]:

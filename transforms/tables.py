@@ -38,6 +38,8 @@ class Table:
     cautions: tuple[str, ...] = ()
     rules: tuple[Rule, ...] = ()
     published: bool = False
+    #: one row per time of asking: what was seen then. Asking in pieces gives more of them, so "split equals whole" does not speak of these
+    snapshot: bool = False
     fields: dict[str, Column] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -117,6 +119,7 @@ TABLES: Final[dict[str, Table]] = _tables(
         _MEASURED,
         (*_WHO, "funding_interval_h", "funding_cap_rate", "funding_floor_rate", *_LOADED),
         cautions=("a snapshot: the venue publishes no history of its terms",),
+        snapshot=True,
     ),
     Table(
         "long_short",
@@ -148,6 +151,7 @@ TABLES: Final[dict[str, Table]] = _tables(
         "mark and index price of one instrument at one instant",
         _MEASURED,
         (*_WHO, "mark_usd", "index_usd", *_LOADED),
+        snapshot=True,
     ),
     Table(
         "instruments",
@@ -167,6 +171,7 @@ TABLES: Final[dict[str, Table]] = _tables(
             *_LOADED,
         ),
         cautions=("point in time: a delisted contract stays in the snapshots that knew it",),
+        snapshot=True,
     ),
     Table(
         "stablecoin_supply",

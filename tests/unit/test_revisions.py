@@ -99,3 +99,18 @@ def test_fresh_marks_exactly_the_new_rows():
     assert merged.rows.num_rows == 4
     assert np.count_nonzero(merged.fresh) == 2
     assert set(merged.rows.filter(pa.array(merged.fresh)).column("circulating_usd").to_pylist()) == {2.0, 5.0}
+
+
+@given(ANSWERS, st.randoms())
+@settings(max_examples=60, deadline=None)
+def test_stored_rows_stay_and_every_arrival_is_fresh_or_duplicate(answers, chance):
+    """The accounting of a load: arrived = fresh + duplicates, even when an older answer only confirms what a newer one said."""
+    shuffled = list(answers)
+    chance.shuffle(shuffled)
+    stored = empty(SUPPLY)
+    for answer in shuffled:
+        merged = merge(SUPPLY, stored, rows_of(answer))
+        assert len(answer[1]) == int(merged.fresh.sum()) + merged.duplicates
+        kept = merged.rows.filter(pa.array(~merged.fresh))
+        assert kept.column("raw_sha256").to_pylist() == stored.column("raw_sha256").to_pylist()
+        stored = merged.rows
