@@ -37,15 +37,18 @@ def quarters(settings: Settings) -> list[datetime]:
     return sorted(found)
 
 
-def blocks(starts: list[datetime]) -> list[tuple[datetime, datetime]]:
-    """Consecutive quarters as (first, last): one backfill each."""
-    found: list[tuple[datetime, datetime]] = []
+def blocks(starts: list[datetime]) -> list[list[datetime]]:
+    """Consecutive quarters together: one backfill each.
+
+    >>> [len(block) for block in blocks([datetime(2023, 7, 1), datetime(2023, 10, 1), datetime(2024, 1, 1), datetime(2026, 4, 1)])]
+    [3, 1]
+    """
+    found: list[list[datetime]] = []
     for start in starts:
-        follows = found and (start.year * 4 + start.month // 3) - (found[-1][1].year * 4 + found[-1][1].month // 3) == 1
-        if follows:
-            found[-1] = (found[-1][0], start)
+        if found and start == window_of(key_of(found[-1][-1])).end.replace(tzinfo=start.tzinfo):
+            found[-1].append(start)
         else:
-            found.append((start, start))
+            found.append([start])
     return found
 
 
@@ -81,13 +84,11 @@ def fill(
     still_open = [start for start in wanted[-1:] if not settings.now]  # the quarter we live in: asked again at every call
     todo = [start for start in wanted if key_of(start) not in good and start not in still_open]
     say(f"history: {len(wanted)} quarters, {len(todo) + len(still_open)} to ask")
-    for first, last in blocks(todo):
-        number = airflow.backfill("ingest_history", first, last, reprocess="completed", conf={"again": False}, runs=3)
-        watch.until(lambda number=number: airflow.backfill_done(number))
+    for starts in blocks(todo):
+        watch.backfill(starts)
     for start in still_open:
         if not watch.began_by_itself(key_of(start), first_time=not before):
-            number = airflow.backfill("ingest_history", start, start, reprocess="completed", conf={"again": False}, runs=3)
-            watch.until(lambda number=number: airflow.backfill_done(number))
+            watch.backfill([start])
     watch.until(watch.settled)
     if live:
         for dag in DAGS:
@@ -115,6 +116,22 @@ class Watch:
             self.check()
             time.sleep(0.3)
         return found
+
+    def backfill(self, starts: list[datetime]) -> None:
+        """`airflow backfill create` over consecutive quarters, and wait for its runs.
+
+        Airflow marks a backfill complete only every half minute, and takes one at a time: that mark is waited for before, not after.
+        """
+        self.until(lambda: not self.airflow.backfill_active("ingest_history"))
+        earlier = {run.run_id for run in self.airflow.runs("ingest_history")}
+        self.airflow.backfill("ingest_history", starts[0], starts[-1], reprocess="completed", conf={"again": False}, runs=3)
+        wanted = {key_of(start) for start in starts}
+
+        def over() -> bool:
+            mine = [run for run in self.airflow.runs("ingest_history") if run.run_id not in earlier and run.key in wanted]
+            return {run.key for run in mine} == wanted and all(run.state in FINAL for run in mine)
+
+        self.until(over)
 
     def until(self, done: Callable[[], bool]) -> None:
         """Wait, telling progress; raises when the services die or nothing happens for too long."""

