@@ -46,6 +46,10 @@ RECORDED: Final = {
 }
 
 
+#: An hour after the last recorded bar: the 30 days that the venue's REST keeps reach back to the first one, and all inputs are known.
+RECORDED_NOW: Final = "2026-05-28T01:00:00Z"
+
+
 def default_start(market: str, now: datetime) -> str:
     """First day to hold: for the simulated market the quarter that began a year ago, live the last 90 days."""
     if market == "live":
@@ -323,7 +327,7 @@ class Stack:
         address = f"http://127.0.0.1:{free_port()}"
         command = [sys.executable, "-m", "sandbox", "--port", address.rsplit(":", 1)[1], "--market", self.market, *options]
         if self.market == "recorded":
-            command += ["--recordings", str(Path(self.recordings).resolve())]
+            command += ["--recordings", str(Path(self.recordings).resolve()), "--now", RECORDED_NOW]
         service = self.launch("sandbox", command)
 
         def ready() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from datetime import date
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowSkipException
@@ -42,6 +43,18 @@ def load(bundles: Iterable[list[str] | None], key: str, run_id: str) -> dict[str
     if not keys:
         raise AirflowSkipException("no source brought anything new")
     return loading.load(lake, keys, run_id, key).counts()
+
+
+def replay(source: str, first: str, last: str, run_id: str) -> dict[str, int]:
+    """Decode, gate and commit again what a source answered on the days `first`..`last` (of fetching, ISO dates), in order of asking."""
+    lake, _ = _open()
+    days = (date.fromisoformat(first), date.fromisoformat(last))
+    manifest = lake.read("raw_answers", days=days, columns=("bundle", "fetched_at"), where={"source": source})
+    began = manifest.group_by("bundle").aggregate([("fetched_at", "min")]).sort_by("fetched_at_min")
+    bundles = began.column("bundle").to_pylist()
+    if not bundles:
+        raise AirflowSkipException(f"no answer of {source} is stored from {first} to {last}")
+    return loading.load(lake, bundles, run_id, f"replay-{first}..{last}").counts()
 
 
 def derive(key: str, run_id: str) -> dict[str, int]:
