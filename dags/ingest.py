@@ -48,5 +48,5 @@ def ingest(
 
 
 hourly = ingest("ingest_hourly", "6 * * * *", "%Y-%m-%dT%H", -1, HOURLY_SOURCES, CORE_HOURLY, timedelta(minutes=30), 4)
-daily = ingest("ingest_daily", "20 0 * * *", "%Y-%m-%d", -1, DAILY_SOURCES, CORE_DAILY, timedelta(hours=2), 4)
+daily = ingest("ingest_daily", "6 0 * * *", "%Y-%m-%d", -1, DAILY_SOURCES, CORE_DAILY, timedelta(hours=2), 4)
 history = ingest("ingest_history", "0 0 1 1,4,7,10 *", "%Y-%m", 0, tuple(SOURCES), CORE_HISTORY, timedelta(hours=6), 3)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from plugins.errors import ConfigurationError, TidegaugeError
+from plugins.lake import Lake
 from plugins.mainjob import fill
 from plugins.orchestra import Airflow
 from plugins.settings import ROOT, Settings
@@ -23,8 +24,6 @@ from transforms.windows import utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from plugins.lake import Lake
 
 LABEL: Final = {
     "simulated": "SIMULATED market: these are not real prices",
@@ -71,8 +70,6 @@ def stack_of(options: argparse.Namespace, say: Progress) -> Iterator[Stack]:
         say("PostgreSQL and the object store answer")
         stack.sandbox(*(["--limits-scale", "1000"] if market != "live" else []))
         stack.plan_history()
-        from plugins.lake import Lake
-
         Lake(Settings.read(stack.environment)).create()
         stack.airflow()
         say(f"Airflow answers at {stack.address}")
@@ -82,8 +79,6 @@ def stack_of(options: argparse.Namespace, say: Progress) -> Iterator[Stack]:
 @contextmanager
 def lake_of(options: argparse.Namespace) -> Iterator[Lake]:
     """The lake of the chosen market for a command that only reads: of the running stack, or started for the moment."""
-    from plugins.lake import Lake
-
     market, home = home_of(options)
     nobody = {"TIDEGAUGE_SANDBOX_URL": "" if market == "live" else "none"}
     card = read_card(home)
@@ -106,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
     with stack_of(options, say) as stack:
         airflow = Airflow(stack.address, "admin", stack.secret("airflow_password"))
         settings = Settings.read(stack.environment)
-        done = fill(airflow, settings, say, stack.check)
+        done = fill(airflow, Lake(settings), say, stack.check)
         if options.quick:
             return 0 if done else 1
         print()
@@ -142,7 +137,7 @@ def up(options: argparse.Namespace) -> int:
     with stack_of(options, say) as stack:
         airflow = Airflow(stack.address, "admin", stack.secret("airflow_password"))
         settings = Settings.read(stack.environment)
-        fill(airflow, settings, say, stack.check, live=True, stopping=lambda: bool(stopping))
+        fill(airflow, Lake(settings), say, stack.check, live=True, stopping=lambda: bool(stopping))
         say(f"UI       {stack.address}   user admin   password {stack.secret('airflow_password')}")
         say(f"S3       {settings.s3_endpoint}   bucket {settings.s3_bucket}   keys in {settings.home}/secrets.json")
         say("Ctrl-C stops everything")

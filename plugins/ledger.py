@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
-from typing import Any
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -18,6 +18,9 @@ from transforms.sources.contract import Series
 from transforms.tables import TABLES, Table
 from transforms.windows import Window
 
+#: Sources publish late and mend gaps for some days: for so long a window with missing stamps is asked again.
+HEALING: Final = timedelta(days=3)
+
 
 def rows_table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Rows of an evidence table from dictionaries; `recorded_at` and `date` are filled with now and today when absent."""
@@ -25,6 +28,10 @@ def rows_table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     full = [{"recorded_at": now, "date": now.date(), **row} for row in rows]
     schema = arrow_schema(TABLES[name])
     return pa.table({field.name: pa.array([row[field.name] for row in full], type=field.type) for field in schema}, schema=schema)
+
+
+#: The longest time between two rows of a table whose stamps lie on no grid: no contract settles funding less often than every 8 hours.
+SILENCE: Final = {"funding": timedelta(hours=8)}
 
 
 @dataclass
@@ -54,6 +61,10 @@ class Outcome:
     def counts(self) -> dict[str, int]:
         """The counters by name."""
         return {name: value for name, value in vars(self).items() if isinstance(value, int)}
+
+    def remark(self, notes: Iterable[str]) -> None:
+        """Say something once that did no harm, e.g. a field the venue's document does not name."""
+        self.detail += [note for note in dict.fromkeys(notes) if note not in self.detail]
 
     def partly(self, detail: str) -> None:
         """Note something that went wrong without ending the step."""
@@ -97,12 +108,16 @@ def recorded(lake: Lake, step: str, subject: str, run_id: str, window: Window | 
 # -- coverage
 
 
-def covered(lake: Lake, source: str) -> dict[tuple[str, str], list[Window]]:
-    """Windows proved complete, by (endpoint, instrument), in order of start."""
-    stored = lake.read("coverage", columns=("endpoint", "instrument", "window_start", "window_end", "complete"), where={"source": source})
+def covered(lake: Lake, source: str, now: datetime) -> dict[tuple[str, str], list[Window]]:
+    """Windows that need not be asked again, by (endpoint, instrument), in order of start.
+
+    Complete ones; and ones that were answered in full with stamps missing, once they are older than HEALING: then the source has no more.
+    """
+    names = ("endpoint", "instrument", "window_start", "window_end", "complete", "refused")
+    stored = lake.read("coverage", columns=names, where={"source": source})
     found: dict[tuple[str, str], list[Window]] = defaultdict(list)
     for row in stored.to_pylist():
-        if row["complete"]:
+        if row["complete"] or (row["refused"] == 0 and row["window_end"] < now - HEALING):
             found[row["endpoint"], row["instrument"]].append(Window(row["window_start"], row["window_end"]))
     return {key: sorted(windows) for key, windows in found.items()}
 
@@ -136,10 +151,13 @@ def coverage_row(
     answers: int,
     failed: int,
 ) -> dict[str, Any]:
-    """Expected against received stamps of one window. Without a regular grid, complete means that every page was accepted."""
+    """Expected against received stamps of one window. Without a regular grid, complete means that every page was accepted whole.
+
+    Where such a table is never silent for long (`SILENCE`), a longer silence is a hole, and the latest stamps that could fill it are missing.
+    """
     expected = series.expected()
     inside = {stamp for stamp in got if stamp in window}
-    missing = [] if expected is None else sorted(set(expected) - inside)
+    missing = _holes(sorted(inside), window, SILENCE.get(target)) if expected is None else sorted(set(expected) - inside)
     return {
         "source": source,
         "endpoint": endpoint,
@@ -150,10 +168,25 @@ def coverage_row(
         "expected": -1 if expected is None else len(expected),
         "received": len(inside),
         "missing": len(missing),
+        "refused": failed,
         "missing_stamps": json.dumps([stamp.isoformat() for stamp in missing[:10_000]]),
         "complete": failed == 0 and not missing,
         "answers": answers,
     }
+
+
+def _holes(stamps: Sequence[datetime], window: Window, longest: timedelta | None) -> list[datetime]:
+    """Stamps that are lacking between those that came, at least one every `longest`; none where silence proves nothing."""
+    found: list[datetime] = []
+    if longest is None:
+        return found
+    before = window.start
+    for stamp in (*stamps, window.end + timedelta.resolution):
+        while before + longest < stamp:
+            before += longest
+            found.append(before)
+        before = stamp
+    return found
 
 
 # -- partitions

@@ -17,7 +17,7 @@ from plugins import gate, ledger, recorder
 from plugins.fetcher import Fetched, fetch
 from plugins.lake import Lake
 from plugins.settings import Settings
-from transforms.instruments import tradable
+from transforms.instruments import binance_asset, tradable
 from transforms.revisions import complete, merge
 from transforms.roster import HOURLY_ASSETS
 from transforms.roster import source as source_of
@@ -35,7 +35,7 @@ def ask(lake: Lake, settings: Settings, name: str, window: Window, run_id: str, 
     """Ask one source for one window and store the answers; returns the bundles' keys. Bad answers never raise: they are evidence too."""
     source = source_of(name)
     with ledger.recorded(lake, "fetch", name, run_id, window) as outcome:
-        known = {} if again else ledger.covered(lake, name)
+        known = {} if again else ledger.covered(lake, name, settings.clock())
         fetched: list[Fetched] = []
         now = settings.clock()
         catalogue = source.catalogue(now)
@@ -46,6 +46,8 @@ def ask(lake: Lake, settings: Settings, name: str, window: Window, run_id: str, 
             instruments = wanted(settings, source, listed)
             if not instruments:
                 outcome.partly(f"{name} listed no instrument of ours: {_why(listed)}")
+                if any(one.disposition.reason_code == "HTTP_BLOCKED" for one in listed):
+                    instruments = remembered(lake, settings, source)
         series = [part for one in source.plan(window, instruments, now) if (part := ledger.open_part(one, known)) is not None]
         log.info("%s: %d series open in %s", name, len(series), window)
         if not series and not fetched:
@@ -85,12 +87,27 @@ def _why(fetched: Sequence[Fetched]) -> str:
     return bad[0] if bad else "the list holds none of the wanted assets"
 
 
+def _assets(settings: Settings, source: Source) -> tuple[str, ...]:
+    """The assets asked for; empty = all that the source lists."""
+    return settings.hourly_assets or HOURLY_ASSETS if source.name == "binance" else settings.daily_assets
+
+
+def remembered(lake: Lake, settings: Settings, source: Source) -> list[Instrument]:
+    """The instruments the source listed last; before it ever did, Binance's declared spelling (a contract that is not there answers 404).
+
+    For a source that refuses this location: its archive lists nothing, but serves who knows the names.
+    """
+    stored = lake.read("instruments", where={"source": source.name})
+    if stored.num_rows:
+        return tradable(stored.filter(pc.equal(stored.column("as_of"), pc.max(stored.column("as_of")))), _assets(settings, source))
+    if source.name != "binance":
+        return []
+    return [Instrument(name, source.name, *binance_asset(name)) for name in (f"{asset}USDT" for asset in _assets(settings, source))]
+
+
 def wanted(settings: Settings, source: Source, listed: Sequence[Fetched]) -> list[Instrument]:
     """The instruments to ask about: those the source lists, of the assets that are asked for."""
-    if source.name == "binance":
-        assets: tuple[str, ...] = settings.hourly_assets or HOURLY_ASSETS
-    else:
-        assets = settings.daily_assets
+    assets = _assets(settings, source)
     found: dict[str, Instrument] = {}
     for one in listed:
         if one.disposition.verb != "accept":
@@ -162,8 +179,12 @@ class _Batch:
                 self.answers[key][1] += 1
             return
         part.rows_decoded += found.rows
+        part.remark(found.notes)
         for row in found.rejects:
             self.put_aside(one, row)
+        if found.rejects and series.step is None:  # no grid will show what is lacking
+            for key in keys:
+                self.answers[key][1] += 1
         for name, rows in found.tables.items():
             if rows.num_rows == 0:
                 continue
@@ -275,13 +296,20 @@ def _note(lake: Lake, run_id: str, held: Mapping[str, pa.Table]) -> None:
 
 
 def _record(lake: Lake, batch: _Batch, gated: Mapping[str, pa.Table], run_id: str) -> None:
-    """Write the evidence: quarantine (each fact once, however often it is loaded), coverage and verdicts."""
+    """Write the evidence: quarantine (each reject of an answer once, however often it is loaded), coverage and verdicts."""
     aside = [*batch.quarantine, *gated["quarantine"].to_pylist()]
     if aside:
-        identity = ("raw_sha256", "target", "reason_code", "row_json")
+        # two contracts may be answered by the same bytes (an error page), and a page may hold a bad row twice: both are kept
+        identity = ("raw_sha256", "fetched_at", "source", "endpoint", "instrument", "target", "reason_code", "row_json")
         stored = lake.read("quarantine", columns=identity, where={"raw_sha256": sorted({row["raw_sha256"] for row in aside})})
-        seen = {tuple(row[name] for name in identity) for row in stored.to_pylist()}
-        new = {tuple(row[name] for name in identity): row for row in aside}
-        lake.append("quarantine", ledger.rows_table("quarantine", [row for key, row in new.items() if key not in seen]))
+        seen = Counter(tuple(row[name] for name in identity) for row in stored.to_pylist())
+        new = []
+        for row in aside:
+            key = tuple(row[name] for name in identity)
+            if seen[key] > 0:
+                seen[key] -= 1
+            else:
+                new.append(row)
+        lake.append("quarantine", ledger.rows_table("quarantine", new))
     lake.append("coverage", ledger.rows_table("coverage", [row | {"run_id": run_id} for row in batch.coverage()]))
     lake.append("verdicts", gated["verdicts"])

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from plugins.errors import TidegaugeError
+from plugins.lake import Lake
 from plugins.orchestra import FINAL, Airflow, Run
 from plugins.pools import LAKE_POOL, venue_pool
 from plugins.settings import Settings
@@ -63,9 +64,27 @@ def asked_when_over(run: Run) -> bool:
     return run.queued_at != "" and datetime.fromisoformat(run.queued_at) >= end
 
 
+def faulty(lake: Lake) -> set[str]:
+    """Runs in which a fetch failed or was refused something: their quarters are asked again, although Airflow calls the runs successful."""
+    fetches = lake.read("outcomes", columns=("run_id", "outcome"), where={"step": "fetch", "outcome": ("failed", "partial")})
+    return set(fetches.column("run_id").to_pylist())
+
+
+def catch_up(airflow: Airflow, lake: Lake, watch: Watch, key: str) -> None:
+    """Derive and publish what an earlier call left undone: a run that failed then is not caused again when nothing new is loaded."""
+    from plugins import deriving, publishing
+
+    if deriving.plans(lake, deriving.SPEC) and not watch.failed("derive"):
+        airflow.trigger("derive", key)
+        watch.until(watch.settled)
+    if publishing.behind(lake) and not watch.failed("publish"):
+        airflow.trigger("publish", key)
+        watch.until(watch.settled)
+
+
 def fill(
     airflow: Airflow,
-    settings: Settings,
+    lake: Lake,
     say: Callable[[str], None],
     check: Callable[[], None],
     *,
@@ -79,7 +98,9 @@ def fill(
     for dag in ("ingest_history", "derive", "publish"):
         airflow.pause(dag, paused=False)
     watch = Watch(airflow, say, check, stopping, {run.run_id for run in before})
-    good = {run.key for run in before if run.dag == "ingest_history" and run.state == "success" and (settings.now or asked_when_over(run))}
+    settings, bad = lake.settings, faulty(lake)
+    past = [run for run in before if run.dag == "ingest_history" and run.state == "success" and run.run_id not in bad]
+    good = {run.key for run in past if settings.now or asked_when_over(run)}
     wanted = quarters(settings)
     still_open = [start for start in wanted[-1:] if not settings.now]  # the quarter we live in: asked again at every call
     todo = [start for start in wanted if key_of(start) not in good and start not in still_open]
@@ -90,10 +111,11 @@ def fill(
         if not watch.began_by_itself(key_of(start), first_time=not before):
             watch.backfill([start])
     watch.until(watch.settled)
+    catch_up(airflow, lake, watch, key_of(wanted[-1]) if wanted else "now")
     if live:
         for dag in DAGS:
             airflow.pause(dag, paused=False)
-    return watch.verdict()
+    return watch.verdict(lake)
 
 
 class Watch:
@@ -168,12 +190,21 @@ class Watch:
     def _did(self, run: Run, task: str) -> bool:
         return any(one["task_id"] == task and one["state"] == "success" for one in self.airflow.tasks(run))
 
-    def verdict(self) -> bool:
-        """True when no run failed; says which did."""
+    def failed(self, dag: str) -> bool:
+        """Whether a run of the Dag failed in this job."""
+        return any(run.state == "failed" for run in self.runs(dag))
+
+    def verdict(self, lake: Lake) -> bool:
+        """True when no run failed; says which did, and what stayed partial: refused answers are evidence, not a failure of the job."""
+        mine = sorted({run.run_id for dag in DAGS for run in self.runs(dag)})
+        told = lake.read("outcomes", columns=("step", "subject", "outcome", "detail", "run_id"), where={"outcome": ("failed", "partial")})
+        poor = [row for row in told.to_pylist() if row["run_id"] in mine]
+        for row in poor:
+            self.say(f"{row['outcome'].upper():8} {row['step']} {row['subject']}: {row['detail'][:160]}")
         failed = [run for dag in DAGS for run in self.runs(dag) if run.state == "failed"]
         for run in failed:
             tasks = [one["task_id"] for one in self.airflow.tasks(run) if one["state"] == "failed"]
             self.say(
                 f"FAILED   {run.dag} {run.key}: task {', '.join(tasks) or '?'}; its log is in the UI (`make up`) and below var/*/logs/airflow"
             )
-        return not failed
+        return not failed and all(row["outcome"] == "partial" for row in poor)

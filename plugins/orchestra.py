@@ -96,6 +96,10 @@ class Airflow:
         found: list[dict[str, Any]] = self._call("GET", path)["task_instances"]
         return found
 
+    def trigger(self, dag: str, key: str) -> None:
+        """Run a Dag once, by hand, for a partition key."""
+        self._call("POST", f"/api/v2/dags/{dag}/dagRuns", {"logical_date": None, "partition_key": key})
+
     def backfill(self, dag: str, first: datetime, last: datetime, *, reprocess: str, conf: dict[str, Any], runs: int) -> int:
         """`airflow backfill create`: ticks from `first` to `last` inclusive. `reprocess`: none, failed or completed. Returns its id."""
         body = {

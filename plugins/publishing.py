@@ -29,6 +29,7 @@ from transforms.tables import TABLES, tables
 
 log = logging.getLogger(__name__)
 PREFIX: Final = "published"
+MANIFEST: Final = f"{PREFIX}/_manifest.json"
 PUTS: Final = 8  #: objects under way at once
 PUBLISHED: Final = tuple(name for name, table in TABLES.items() if table.published)
 
@@ -55,35 +56,58 @@ def _runs(days: list[date]) -> Iterator[tuple[date, date]]:
         previous = day
 
 
+def _mirrored(lake: Lake) -> dict[str, str]:
+    """What each file of the mirror was made from, by key."""
+    found: dict[str, str] = json.loads(lake.get(MANIFEST)) if MANIFEST in lake.keys(MANIFEST) else {}
+    return found
+
+
+def _present(lake: Lake) -> dict[tuple[str, date], str]:
+    """What the published tables hold, by table and day: content hashes of the cadences."""
+    found: dict[tuple[str, date], list[str]] = {}
+    for (table, cadence, day), (content, _inputs) in sorted(ledger.partitions(lake).items()):
+        if table in PUBLISHED:
+            found.setdefault((table, day), []).append(f"{cadence}={content}")
+    return {key: " ".join(parts) for key, parts in found.items()}
+
+
+def behind(lake: Lake) -> bool:
+    """Whether the mirror (and so the report) shows another state than the tables: a publish that failed or never ran."""
+    had = _mirrored(lake)
+    return any(had.get(mirror_key(name, day)) != content for (name, day), content in _present(lake).items())
+
+
 def _write(lake: Lake, folder: Path | None, name: str, day: date, rows: pa.Table) -> None:
-    key, body = mirror_key(name, day), parquet_bytes(rows)
+    """One file; a day that holds nothing (any more) has none."""
+    key = mirror_key(name, day)
+    path = folder / key.removeprefix(f"{PREFIX}/") if folder is not None else None
+    if rows.num_rows == 0:
+        lake.delete([key])
+        if path is not None:
+            path.unlink(missing_ok=True)
+        return
+    body = parquet_bytes(rows)
     lake.put(key, body, "application/vnd.apache.parquet")
-    if folder is not None:
-        path = folder / key.removeprefix(f"{PREFIX}/")
+    if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(body)
 
 
 def mirror(lake: Lake, folder: Path | None) -> int:
     """Write the days whose content changed, to the object store and to a local folder where one is configured; returns rows written."""
-    manifest_key = f"{PREFIX}/_manifest.json"
-    had: dict[str, str] = json.loads(lake.get(manifest_key)) if manifest_key in lake.keys(manifest_key) else {}
-    have: dict[tuple[str, date], list[str]] = {}
-    for (table, cadence, day), (content, _inputs) in sorted(ledger.partitions(lake).items()):
-        if table in PUBLISHED:
-            have.setdefault((table, day), []).append(f"{cadence}={content}")
+    had, have = _mirrored(lake), _present(lake)
     written = 0
     with ThreadPoolExecutor(PUTS) as pool:
         for name in PUBLISHED:
-            now = {day: " ".join(parts) for (table, day), parts in have.items() if table == name}
+            now = {day: content for (table, day), content in have.items() if table == name}
             changed = [day for day in sorted(now) if had.get(mirror_key(name, day)) != now[day]]
             for first, last in _runs(changed) if changed else ():
                 rows = lake.read(name, days=(first, last))
-                days = {day: rows.filter(pc.equal(rows.column("date"), day)) for day in pc.unique(rows.column("date")).to_pylist()}
+                days = {day: rows.filter(pc.equal(rows.column("date"), day)) for day in changed if first <= day <= last}
                 list(pool.map(partial(_write, lake, folder, name), days, days.values()))
                 had |= {mirror_key(name, day): now[day] for day in days}
                 written += rows.num_rows
-    lake.put(manifest_key, json.dumps(had, sort_keys=True, indent=0).encode(), "application/json")
+    lake.put(MANIFEST, json.dumps(had, sort_keys=True, indent=0).encode(), "application/json")
     return written
 
 

