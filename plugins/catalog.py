@@ -13,6 +13,11 @@ from transforms.tables import TABLES
 EXTENSIONS = ("httpfs", "avro", "iceberg")
 
 
+def _quoted(text: str) -> str:
+    """A text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def connect(lake: Lake) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection with a view per table: `core.open_interest`, `index.sentiment`, `ops.quarantine`, ... Signed extensions, no download."""
     chosen = lake.settings
@@ -25,7 +30,8 @@ def connect(lake: Lake) -> duckdb.DuckDBPyConnection:
         f", ENDPOINT '{endpoint.netloc}', URL_STYLE 'path', USE_SSL {str(endpoint.scheme == 'https').lower()}" if chosen.s3_endpoint else ""
     )
     con.execute(
-        f"CREATE SECRET lake (TYPE s3, KEY_ID '{chosen.s3_access_key}', SECRET '{chosen.s3_secret_key}', REGION '{chosen.s3_region}'{place})"
+        f"CREATE SECRET lake (TYPE s3, KEY_ID {_quoted(chosen.s3_access_key)}, SECRET {_quoted(chosen.s3_secret_key)}, "
+        f"REGION {_quoted(chosen.s3_region)}{place})"
     )
     for layer in sorted({table.layer for table in TABLES.values()}):
         con.execute(f"CREATE SCHEMA {layer}")

@@ -80,7 +80,7 @@ def inputs_hashes(known: Partitions, spec: Spec, cadence: str, span: Window) -> 
     back = lookback(spec, cadence)
     found = {}
     for day in span.days():
-        low, high = bisect_left(at, day - back), bisect_right(at, day)
+        low, high = bisect_left(at, day - back - DAY), bisect_right(at, day)  # a date minus hours is no earlier date
         end = f"{min(Window.day(day).end, span.end).isoformat()}\n".encode()
         found[day] = hashlib.sha256(head + end + b"".join(lines[low:high])).hexdigest()
     return found

@@ -251,6 +251,10 @@ class _Run:
             self.refusals[ask.host] += 1
             if self.refusals[ask.host] >= REFUSALS:
                 self.stopped.setdefault(ask.host, verdict)
+        if verdict.verb == "retry" and verdict.wait is not None and verdict.wait > PATIENCE:
+            detail = f"{verdict.detail}: {ask.host} wants {verdict.wait:.0f} s of silence, more than we wait ({PATIENCE:.0f} s)"
+            verdict = Disposition("reject", verdict.reason_code, detail)
+            self.stopped.setdefault(ask.host, verdict)
         if verdict.verb == "retry" and verdict.wait is not None:
             until = asyncio.get_running_loop().time() + verdict.wait
             self.held_until[ask.host] = max(self.held_until[ask.host], until)

@@ -42,7 +42,7 @@ PROPERTIES: Final = {
     "write.parquet.compression-codec": "zstd",
     "write.parquet.compression-level": "3",
     "write.metadata.delete-after-commit.enabled": "true",
-    "write.metadata.previous-versions-max": "20",
+    "write.metadata.previous-versions-max": "100",
     "commit.manifest-merge.enabled": "true",
     "commit.retry.num-retries": "0",
 }

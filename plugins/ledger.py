@@ -122,6 +122,18 @@ def covered(lake: Lake, source: str, now: datetime) -> dict[tuple[str, str], lis
     return {key: sorted(windows) for key, windows in found.items()}
 
 
+def with_twins(
+    known: Mapping[tuple[str, str], Sequence[Window]], twins: Mapping[str, tuple[str, ...]]
+) -> dict[tuple[str, str], list[Window]]:
+    """`known`, and for an endpoint with twins also the windows that all of these cover."""
+    found = {key: list(windows) for key, windows in known.items()}
+    for endpoint, others in twins.items():
+        for instrument in sorted({name for told, name in known if told == others[0]}):
+            shared = set(known[others[0], instrument]).intersection(*(known.get((other, instrument), ()) for other in others))
+            found[endpoint, instrument] = sorted({*known.get((endpoint, instrument), ()), *shared})
+    return found
+
+
 def open_part(series: Series, known: Mapping[tuple[str, str], Sequence[Window]]) -> Series | None:
     """The part of a series that is not proved complete yet: from the end of its covered beginning; None when nothing is open.
 

@@ -35,7 +35,7 @@ def ask(lake: Lake, settings: Settings, name: str, window: Window, run_id: str, 
     """Ask one source for one window and store the answers; returns the bundles' keys. Bad answers never raise: they are evidence too."""
     source = source_of(name)
     with ledger.recorded(lake, "fetch", name, run_id, window) as outcome:
-        known = {} if again else ledger.covered(lake, name, settings.clock())
+        known = {} if again else ledger.with_twins(ledger.covered(lake, name, settings.clock()), source.twins)
         fetched: list[Fetched] = []
         now = settings.clock()
         catalogue = source.catalogue(now)
@@ -46,7 +46,7 @@ def ask(lake: Lake, settings: Settings, name: str, window: Window, run_id: str, 
             instruments = wanted(settings, source, listed)
             if not instruments:
                 outcome.partly(f"{name} listed no instrument of ours: {_why(listed)}")
-                if any(one.disposition.reason_code == "HTTP_BLOCKED" for one in listed):
+                if all(one.disposition.verb != "accept" for one in listed):  # refused or down: its silence is a gap, not a delisting
                     instruments = remembered(lake, settings, source)
         series = [part for one in source.plan(window, instruments, now) if (part := ledger.open_part(one, known)) is not None]
         log.info("%s: %d series open in %s", name, len(series), window)
@@ -182,7 +182,7 @@ class _Batch:
         part.remark(found.notes)
         for row in found.rejects:
             self.put_aside(one, row)
-        if found.rejects and series.step is None:  # no grid will show what is lacking
+        if any(row.reason_code != "ZERO_OPEN_INTEREST" for row in found.rejects):  # a zero is the source's last word, damage is not
             for key in keys:
                 self.answers[key][1] += 1
         for name, rows in found.tables.items():

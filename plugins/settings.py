@@ -9,11 +9,12 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from plugins.errors import ConfigurationError
+from transforms.roster import DAILY_ASSETS, SOURCES
 from transforms.vocabulary import MARKETS
 from transforms.windows import Window, utc
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from transforms.sources.contract import Source
 
 ROOT: Final = Path(__file__).resolve().parents[1]
+#: venues list what ended at the hour (a settlement, a snapshot) some time after it: asked before that, a gap would look like silence
+SETTLES: Final = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Settings:
     sandbox_url: str = ""  #: address of the sandbox; empty = the venues' public endpoints
     sources: tuple[str, ...] = ()  #: sources to ask; empty = the whole roster
     hourly_assets: tuple[str, ...] = ()  #: empty = transforms/roster.py
-    daily_assets: tuple[str, ...] = ()  #: empty = every instrument the daily source lists
+    daily_assets: tuple[str, ...] = ()  #: empty = every instrument the daily source lists; a live market: transforms/roster.py
     now: datetime | None = None  #: replay only: the instant the recording takes for now
     #: JSON {source or "*": [[start, end], ...]}: what the market holds; empty = everything up to now
     spans: str = ""
@@ -77,9 +80,19 @@ class Settings:
                 f"TIDEGAUGE_MARKET={market} with TIDEGAUGE_SANDBOX_URL={sandbox_url!r}: only a simulated or recorded market has a sandbox, "
                 "and what comes from a sandbox is never labelled live."
             )
-        scale = text("BUDGET_SCALE", "1")
-        if float(scale) != 1.0 and market == "live":
+        try:
+            scale = float(text("BUDGET_SCALE", "1"))
+        except ValueError as error:
+            raise ConfigurationError(f"TIDEGAUGE_BUDGET_SCALE: {error}.") from None
+        if scale != 1.0 and market == "live":
             raise ConfigurationError("TIDEGAUGE_BUDGET_SCALE is for the sandbox: the venues' own limits are not ours to raise.")
+        unknown = [name for name in names("SOURCES") if name not in SOURCES]
+        if unknown:
+            raise ConfigurationError(f"TIDEGAUGE_SOURCES names {', '.join(unknown)}; the roster has {', '.join(SOURCES)}.")
+        try:
+            json.loads(text("SPANS", "") or "{}")
+        except ValueError as error:
+            raise ConfigurationError(f"TIDEGAUGE_SPANS is not JSON: {error}.") from None
         return cls(
             market=market,
             home=Path(text("HOME", str(ROOT / "var" / market))),
@@ -93,11 +106,11 @@ class Settings:
             sandbox_url=sandbox_url.rstrip("/"),
             sources=names("SOURCES"),
             hourly_assets=names("HOURLY_ASSETS"),
-            daily_assets=names("DAILY_ASSETS"),
+            daily_assets=names("DAILY_ASSETS") or (DAILY_ASSETS if market == "live" else ()),
             now=instant("NOW"),
             spans=text("SPANS", ""),
             export=text("EXPORT", "") == "1",
-            budget_scale=float(scale),
+            budget_scale=scale,
         )
 
     def clock(self) -> datetime:
@@ -105,8 +118,8 @@ class Settings:
         return self.now or datetime.now(UTC)
 
     def spans_of(self, source: str) -> list[Window]:
-        """What may be asked of a source: the spans its market holds, up to the last whole hour."""
-        hour = self.clock().replace(minute=0, second=0, microsecond=0)
+        """What may be asked of a source: the spans its market holds, up to the last whole hour that is over for `SETTLES`."""
+        hour = (self.clock() - SETTLES).replace(minute=0, second=0, microsecond=0)
         until = Window(datetime(2017, 1, 1, tzinfo=UTC), hour)
         if not self.spans:
             return [until]

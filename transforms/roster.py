@@ -18,6 +18,9 @@ DAILY_SOURCES: Final[tuple[str, ...]] = ("coinalyze", "defillama", "alternative_
 #: Assets the hourly index covers, in the order they are shown.
 HOURLY_ASSETS: Final[tuple[str, ...]] = ("BTC", "ETH", "SOL")
 
+#: Assets asked of the daily sources of a live market: Coinalyze counts 40 contracts a minute, so all it lists would take an hour a day.
+DAILY_ASSETS: Final[tuple[str, ...]] = ("BTC", "ETH", "SOL", "BNB", "XRP", "DOGE", "ADA", "AVAX", "LINK", "TRX", "DOT", "LTC")
+
 
 def source(name: str) -> Source:
     """The source of that name; an unknown name raises KeyError and lists the roster."""

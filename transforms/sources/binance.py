@@ -68,6 +68,8 @@ class Binance(Source):
         "archiveFundingRate": "funding",
     }
     also: Mapping[str, tuple[str, ...]] = {"premiumIndex": ("funding",), "archiveMetrics": ("long_short",)}
+    #: days slide out of REST's memory; asked once more from the archive, their ratios would differ by rounding and read like restatements
+    twins: Mapping[str, tuple[str, ...]] = {"archiveMetrics": ("openInterestHist", *rows.RATIOS)}
 
     # -- what to ask
 

@@ -198,6 +198,8 @@ class Source(ABC):
     endpoints: Mapping[str, str]
     #: endpoint -> further core tables it fills
     also: Mapping[str, tuple[str, ...]] = {}
+    #: endpoint -> endpoints that together say the same: what all of them proved complete need not be asked of it
+    twins: Mapping[str, tuple[str, ...]] = {}
     #: environment variable that holds the key, and the header it travels in; empty for public sources
     key_variable: str = ""
     key_header: str = ""
