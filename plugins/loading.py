@@ -192,7 +192,10 @@ class _Batch:
             asked = pa.array([one.answer.fetched_at] * rows.num_rows, type=pa.timestamp("us", tz="UTC"))
             self.tables[name].append(complete(TABLES[name], rows, sha, asked))
             if name == target:
-                self._cover(series, rows)
+                final = pc.less_equal(rows.column("known_at"), pa.scalar(one.answer.fetched_at, rows.schema.field("known_at").type))
+                self._cover(
+                    series, rows.filter(final)
+                )  # asked before the source is done with it, a value proves nothing: it is asked again
 
     def _cover(self, series: Series, rows: pa.Table) -> None:
         stamps = rows.column("as_of").to_pylist()

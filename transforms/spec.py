@@ -97,8 +97,8 @@ class FeatureRule:
     oi_change_h: tuple[float, ...] = (24.0, 168.0)
     oi_drawdown_d: float = 90.0
     funding_window_h: float = 24.0
-    #: hours between settlements that a venue may declare; any other distance means a settlement is missing
-    funding_intervals_h: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 24.0)
+    #: hours between settlements that Binance declares; any other distance means that a settlement is missing
+    funding_intervals_h: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
     terms_age_d: float = 30.0
     #: (effective from, rate p.a.): contractual interest component, 0.01 % per 8 h (FU.6)
     funding_anchors: tuple[tuple[date, float], ...] = ((EPOCH_START, 0.1095),)
