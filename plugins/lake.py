@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from plugins.settings import Settings
 
 EPOCH_DAY: Final = date(1970, 1, 1)
+EMPTY: Final[dict[pa.DataType, object]] = {pa.int64(): 0, pa.string(): "", pa.bool_(): False}
 PROPERTIES: Final = {
     "write.parquet.compression-codec": "zstd",
     "write.parquet.compression-level": "3",
@@ -72,9 +73,13 @@ def plain_errors(endpoint: str) -> Iterator[None]:
         ) from error
     except OSError as error:
         words = str(error)
-        if "ACCESS_DENIED" in words or "403" in words or "InvalidAccessKeyId" in words:
+        if any(sign in words for sign in ("ACCESS_DENIED", "403", "InvalidAccessKeyId", "NO_SUCH_BUCKET")):
             raise LakeRefused(
-                f"The object store at {place} refused us: check TIDEGAUGE_S3_ACCESS_KEY and TIDEGAUGE_S3_SECRET_KEY."
+                f"The object store at {place} refused us: check TIDEGAUGE_S3_BUCKET, TIDEGAUGE_S3_ACCESS_KEY and TIDEGAUGE_S3_SECRET_KEY."
+            ) from error
+        if "NETWORK_CONNECTION" in words:
+            raise LakeUnreachable(
+                f"The object store at {place} does not answer: is it started, and is TIDEGAUGE_S3_ENDPOINT right?"
             ) from error
         raise LakeUnreachable(f"The object store at {place} failed while reading or writing: {words[:200]}") from error
 
@@ -85,6 +90,14 @@ def _span(days: tuple[date, date]) -> BooleanExpression:
 
 def _equals(column: str, value: str | Sequence[str]) -> pc.Expression:
     return pc.field(column) == value if isinstance(value, str) else pc.field(column).isin(list(value))
+
+
+def _filled(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Rows cast to the declared schema; what was stored before a column was declared gets its empty value where null is not allowed."""
+    for number, field in enumerate(schema):
+        if not field.nullable and rows.column(number).null_count and field.type in EMPTY:
+            rows = rows.set_column(number, field.name, pc.fill_null(rows.column(number), EMPTY[field.type]))
+    return rows.cast(schema)
 
 
 class Lake:
@@ -136,15 +149,25 @@ class Lake:
             self.s3.head_bucket(Bucket=self.settings.s3_bucket)
 
     def create(self) -> None:
-        """Make every declared table that does not exist yet."""
+        """Make every declared table that does not exist yet, and add to existing ones the columns that were declared since."""
         with plain_errors(self.settings.s3_endpoint):
             for layer in sorted({table.layer for table in TABLES.values()}):
                 self.catalog.create_namespace_if_not_exists(layer)
             for table in TABLES.values():
-                if not self.catalog.table_exists(table.identifier):
+                if self.catalog.table_exists(table.identifier):
+                    self._widen(table)
+                else:
                     made = self.catalog.create_table(table.identifier, schema=arrow_schema(table), properties=PROPERTIES)
                     with made.update_spec() as spec:
                         spec.add_field("date", IdentityTransform(), "date")
+
+    def _widen(self, table: Table) -> None:
+        """Columns declared after the table was made are added as optional: old rows read as 0, empty or null (`_filled`)."""
+        stored = self.catalog.load_table(table.identifier)
+        missing = [name for name in table.columns if name not in stored.schema().column_names]
+        if missing:
+            with stored.update_schema() as change:
+                change.union_by_name(pa.schema([field.with_nullable(True) for field in arrow_schema(table, tuple(missing))]))
 
     def iceberg(self, name: str) -> IcebergTable:
         """The table as it stands now."""
@@ -178,7 +201,7 @@ class Lake:
             parts = [form.make_fragment(path, filesystem=self.files, file_size=size) for path, size in files]
             source = dataset.FileSystemDataset(parts, arrow_schema(table), form, self.files)
             found = source.to_table(columns=list(chosen), filter=reduce(and_, matching) if matching else None)
-        return found.cast(schema)
+        return _filled(found, schema)
 
     def _files(self, name: str, days: tuple[date, date] | None) -> list[tuple[str, int]]:
         """Data files of the current snapshot that hold these days: path as `self.files` wants it, and size (which saves asking for it)."""
