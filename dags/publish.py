@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, PartitionedAssetTimetable, task
 
-from plugins.assets import INDEX, PUBLISHED, defaults
+from plugins.assets import INDEX, LAKE_POOL, PUBLISHED, defaults
 
 with DAG(
     dag_id="publish",
@@ -19,7 +19,7 @@ with DAG(
     doc_md=__doc__,
 ):
 
-    @task(outlets=[PUBLISHED])
+    @task(outlets=[PUBLISHED], pool=LAKE_POOL)
     def publish(*, dag_run=None) -> dict[str, int]:
         from plugins import steps
 

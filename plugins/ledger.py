@@ -108,16 +108,16 @@ def recorded(lake: Lake, step: str, subject: str, run_id: str, window: Window | 
 # -- coverage
 
 
-def covered(lake: Lake, source: str, now: datetime) -> dict[tuple[str, str], list[Window]]:
+def covered(lake: Lake, source: str) -> dict[tuple[str, str], list[Window]]:
     """Windows that need not be asked again, by (endpoint, instrument), in order of start.
 
-    Complete ones; and ones that were answered in full with stamps missing, once they are older than HEALING: then the source has no more.
+    Complete ones; and ones that were answered in full with stamps missing when they were older than HEALING: then the source has no more.
     """
-    names = ("endpoint", "instrument", "window_start", "window_end", "complete", "refused")
+    names = ("endpoint", "instrument", "window_start", "window_end", "complete", "refused", "recorded_at")
     stored = lake.read("coverage", columns=names, where={"source": source})
     found: dict[tuple[str, str], list[Window]] = defaultdict(list)
     for row in stored.to_pylist():
-        if row["complete"] or (row["refused"] == 0 and row["window_end"] < now - HEALING):
+        if row["complete"] or (row["refused"] == 0 and row["window_end"] < row["recorded_at"] - HEALING):
             found[row["endpoint"], row["instrument"]].append(Window(row["window_start"], row["window_end"]))
     return {key: sorted(windows) for key, windows in found.items()}
 

@@ -35,7 +35,7 @@ def ask(lake: Lake, settings: Settings, name: str, window: Window, run_id: str, 
     """Ask one source for one window and store the answers; returns the bundles' keys. Bad answers never raise: they are evidence too."""
     source = source_of(name)
     with ledger.recorded(lake, "fetch", name, run_id, window) as outcome:
-        known = {} if again else ledger.with_twins(ledger.covered(lake, name, settings.clock()), source.twins)
+        known = {} if again else ledger.with_twins(ledger.covered(lake, name), source.twins)
         fetched: list[Fetched] = []
         now = settings.clock()
         catalogue = source.catalogue(now)
@@ -58,8 +58,12 @@ def ask(lake: Lake, settings: Settings, name: str, window: Window, run_id: str, 
             outcome.partly(f"{name} refuses this location: its archive is asked instead")
             fetched += _fetch(settings, source, [p for s in substitute(window, instruments, now) if (p := ledger.open_part(s, known))])
         rejected = [one for one in fetched if one.disposition.verb != "accept"]
-        if rejected:
-            outcome.partly(f"{len(rejected)} of {len(fetched)} answers rejected, first: {rejected[0].disposition.detail}")
+        absent = [one for one in rejected if one.answer.status == 404]  # a file that was never published is a gap, not a fault of the run
+        refused = [one for one in rejected if one.answer.status != 404]
+        if refused:
+            outcome.partly(f"{len(refused)} of {len(fetched)} answers rejected, first: {refused[0].disposition.detail}")
+        if absent:
+            outcome.remark([f"{len(absent)} of {len(fetched)} files not published (404), first: {absent[0].disposition.detail}"])
         outcome.answers = len(fetched)
         if not series and not rejected:
             return []  # nothing was open: the catalogue alone is no news

@@ -198,13 +198,12 @@ class Watch:
         """True when no run failed; says which did, and what stayed partial: refused answers are evidence, not a failure of the job."""
         mine = sorted({run.run_id for dag in DAGS for run in self.runs(dag)})
         told = lake.read("outcomes", columns=("step", "subject", "outcome", "detail", "run_id"), where={"outcome": ("failed", "partial")})
-        poor = [row for row in told.to_pylist() if row["run_id"] in mine]
-        for row in poor:
-            self.say(f"{row['outcome'].upper():8} {row['step']} {row['subject']}: {row['detail'][:160]}")
-        failed = [run for dag in DAGS for run in self.runs(dag) if run.state == "failed"]
-        for run in failed:
-            tasks = [one["task_id"] for one in self.airflow.tasks(run) if one["state"] == "failed"]
-            self.say(
-                f"FAILED   {run.dag} {run.key}: task {', '.join(tasks) or '?'}; its log is in the UI (`make up`) and below var/*/logs/airflow"
-            )
-        return not failed and all(row["outcome"] == "partial" for row in poor)
+        poor = {tuple(row[name] for name in ("outcome", "step", "subject", "detail")) for row in told.to_pylist() if row["run_id"] in mine}
+        for outcome, step, subject, detail in sorted(poor):
+            self.say(f"{outcome.upper():8} {step} {subject}: {detail[:160]}")
+        failed = []  # task instances: a first try that failed and a second that did not is no failure
+        for run in (run for dag in DAGS for run in self.runs(dag)):
+            failed += [(run, one["task_id"]) for one in self.airflow.tasks(run) if one["state"] == "failed"]
+        for run, task in failed:
+            self.say(f"FAILED   {run.dag} {run.key}: task {task}; its log is in the UI (`make up`) and below var/*/logs/airflow")
+        return not failed

@@ -6,6 +6,7 @@ while a day is being rewritten a reader of the mirror may meet the old file and 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import logging
@@ -30,6 +31,7 @@ from transforms.tables import TABLES, tables
 log = logging.getLogger(__name__)
 PREFIX: Final = "published"
 MANIFEST: Final = f"{PREFIX}/_manifest.json"
+STATE: Final = "report/state.txt"
 PUTS: Final = 8  #: objects under way at once
 PUBLISHED: Final = tuple(name for name, table in TABLES.items() if table.published)
 
@@ -71,10 +73,15 @@ def _present(lake: Lake) -> dict[tuple[str, date], str]:
     return {key: " ".join(parts) for key, parts in found.items()}
 
 
+def _state(lake: Lake) -> str:
+    """One hash of everything the published tables hold."""
+    said = "\n".join(f"{name} {day} {content}" for (name, day), content in sorted(_present(lake).items()))
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
 def behind(lake: Lake) -> bool:
-    """Whether the mirror (and so the report) shows another state than the tables: a publish that failed or never ran."""
-    had = _mirrored(lake)
-    return any(had.get(mirror_key(name, day)) != content for (name, day), content in _present(lake).items())
+    """Whether mirror or report show another state than the tables: a publish that failed half-way or never ran."""
+    return STATE not in lake.keys(STATE) or lake.get(STATE).decode() != _state(lake)
 
 
 def _write(lake: Lake, folder: Path | None, name: str, day: date, rows: pa.Table) -> None:
@@ -123,6 +130,7 @@ def views(lake: Lake) -> str:
 def publish(lake: Lake, settings: Settings) -> int:
     """Mirror, catalog files and report; returns the rows written to the mirror."""
     folder = settings.home / PREFIX if settings.export else None
+    state = _state(lake)  # of before: what is committed meanwhile is published by its own run
     written = mirror(lake, folder)
     texts = {
         "catalog/ddl.sql": "\n".join(ddl(table) for table in TABLES.values()),
@@ -140,6 +148,7 @@ def publish(lake: Lake, settings: Settings) -> int:
     if folder is not None:
         (settings.home / "report.html").write_text(page)
         (settings.home / "summary.txt").write_text(text)
+    lake.put(STATE, state.encode(), "text/plain; charset=utf-8")
     log.info("mirror: %d rows written; report: %d kB", written, len(page) // 1000)
     return written
 

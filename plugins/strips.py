@@ -69,13 +69,34 @@ class Strips:
 
 
 def in_force(coverage: pa.Table) -> list[dict[str, Any]]:
-    """Coverage rows without those that a newer record of the same window replaces."""
+    """Coverage rows without those that newer ones replace: the same window asked again, or an incomplete one that was healed since.
+
+    Healed: a newer record spans it whole, or complete windows cover it from end to end.
+    """
     newest: dict[tuple[object, ...], dict[str, Any]] = {}
     for row in coverage.drop_columns(["run_id", "date", "target"]).to_pylist():
         key = (row["source"], row["endpoint"], row["instrument"], row["window_start"], row["window_end"])
         if key not in newest or row["recorded_at"] > newest[key]["recorded_at"]:
             newest[key] = row
-    return list(newest.values())
+    of_series: dict[tuple[object, ...], list[dict[str, Any]]] = {}
+    for key, row in newest.items():
+        of_series.setdefault(key[:3], []).append(row)
+    return [row for rows in of_series.values() for row in sorted(rows, key=_start) if row["complete"] or not _healed(row, rows)]
+
+
+def _start(row: dict[str, Any]) -> tuple[datetime, datetime]:
+    return row["window_start"], row["window_end"]
+
+
+def _healed(row: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
+    """Whether later answers of the same series settle an incomplete window."""
+    start, end = _start(row)
+    if any(one["recorded_at"] > row["recorded_at"] and one["window_start"] <= start and end <= one["window_end"] for one in rows):
+        return True
+    for one in sorted((one for one in rows if one["complete"]), key=_start):
+        if one["window_start"] <= start < one["window_end"]:
+            start = one["window_end"]
+    return start >= end
 
 
 def strips(coverage: pa.Table) -> Strips | None:

@@ -251,6 +251,7 @@ TABLES: Final[dict[str, Table]] = _tables(
         cautions=(
             "S describes positioning; it does not forecast",
             "join on known_at, never on as_of, when testing whether S could have been used",
+            "vintage reconstructed: known_at follows declared lags; an input that in truth came late counts as on time",
         ),
         published=True,
     ),

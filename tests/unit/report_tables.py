@@ -173,7 +173,7 @@ def evidence_tables(days: int) -> dict[str, pa.Table]:
             expected,
             max(expected, 0) - missing,
         )
-        values += (missing, str(stamps).replace("'", '"'), missing == 0, 1, "run-1", now, date(2025, 1, 1))
+        values += (missing, 0, str(stamps).replace("'", '"'), missing == 0, 1, "run-1", now, date(2025, 1, 1))
         for name, value in zip(TABLES["coverage"].columns, values, strict=True):
             coverage[name].append(value)
 

@@ -252,6 +252,15 @@ def test_a_longer_wait_than_our_patience_is_not_waited_for(venue):
     assert time.monotonic() - began < 2
 
 
+def test_a_long_silence_asked_by_the_host_does_not_hold_the_other_asks(venue):
+    venue.on["/a"] = status(429, Retry_After="86400")
+    began = time.monotonic()
+    fetched = ask_all(venue, "/a /b /c other/x", in_flight=1)
+    assert [one.disposition.verb for one in fetched] == ["reject"] * 3 + ["accept"]
+    assert [one.attempts for one in fetched] == [1, 0, 0, 1]
+    assert time.monotonic() - began < 2
+
+
 def test_a_ban_stops_the_host_at_once_and_the_rest_comes_back_unsent(venue):
     venue.on["/3"] = status(418)
     paths = " ".join([*(f"/{n}" for n in range(30)), "other/x", "other/y"])

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from plugins.charts import payload, thin
 from plugins.readings import DISCLAIMER, ReportData, Series, readings, series
 from plugins.reports import render
-from plugins.strips import strips
+from plugins.strips import in_force, strips
 from tests.unit.report_tables import HOSTILE, START, build, index_tables, many, report_data
 from transforms.tables import TABLES
 
@@ -262,6 +262,7 @@ def window(hours: tuple[int, int], *, expected=24, missing=0, stamps=(), recorde
         "expected": expected,
         "received": expected - missing,
         "missing": missing,
+        "refused": 0,
         "missing_stamps": json.dumps([(START + timedelta(hours=h)).isoformat() for h in stamps]),
         "complete": missing == 0,
         "answers": 1,
@@ -333,3 +334,15 @@ def test_coverage_strips_tile_their_days(asked):
 def test_generation_time_is_given_never_read(data):
     page = render(replace(data, generated_at=datetime(2031, 5, 6, 7, 8, tzinfo=UTC)))
     assert "2031-05-06 07:08" in page
+
+
+def test_a_window_that_was_healed_is_told_no_more():
+    def told(*windows) -> list[tuple[int, bool]]:
+        rows = in_force(pa.concat_tables([build("coverage", one) for one in windows]))
+        return [((row["window_end"] - row["window_start"]) // timedelta(hours=1), row["complete"]) for row in rows]
+
+    early = window((23, 24), expected=1, missing=1)
+    assert told(early, window((0, 24), recorded=1)) == [(24, True)], "asked again as part of a longer window"
+    assert told(early, window((0, 24), missing=1, recorded=1)) == [(24, False)], "still open, but told once"
+    assert told(window((0, 24), missing=2), window((0, 12), recorded=1), window((12, 24), recorded=1)) == [(12, True), (12, True)]
+    assert told(window((0, 24), missing=2), window((12, 24), recorded=1)) == [(24, False), (12, True)], "half of it is not all"
