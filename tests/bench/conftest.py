@@ -1,0 +1,3 @@
+"""pytest looks for doctests in every file: Dag files are Airflow's to import, with warnings of its own."""
+
+collect_ignore = ["noop_dags"]
