@@ -19,7 +19,7 @@ from plugins.lake import Lake
 from plugins.mainjob import fill
 from plugins.orchestra import Airflow
 from plugins.settings import ROOT, Settings
-from plugins.stack import Stack, alive, read_card
+from plugins.stack import Stack, alive, end_postgres, read_card
 from transforms.windows import utc
 
 if TYPE_CHECKING:
@@ -41,6 +41,10 @@ def market_of(sources: str, recordings: str) -> str:
     if recordings and not Path(recordings, "series").is_dir():
         raise ConfigurationError(f"RECORDINGS={recordings}: no folder `series` there.")
     return "live" if sources == "live" else "recorded" if recordings else "simulated"
+
+
+class QueryRefused(TidegaugeError):
+    """A query that DuckDB cannot parse or run."""
 
 
 class Progress:
@@ -166,6 +170,7 @@ def down(options: argparse.Namespace) -> int:
             if alive(service):
                 os.killpg(service[0], signal.SIGKILL)
         path.unlink(missing_ok=True)
+        end_postgres(path.parent)
     if options.wipe:
         shutil.rmtree(base, ignore_errors=True)
         print(f"removed {base}")
@@ -184,10 +189,15 @@ def trace(options: argparse.Namespace) -> int:
 
 def sql(options: argparse.Namespace) -> int:
     """A DuckDB query over the Iceberg tables (`core.open_interest`, `index.sentiment`, `ops.quarantine`, ...)."""
+    import duckdb
+
     from plugins.catalog import connect
 
     with lake_of(options) as lake:
-        print(connect(lake).sql(options.query))
+        try:
+            print(connect(lake).sql(options.query))
+        except duckdb.Error as error:
+            raise QueryRefused(f"DuckDB does not take the query: {error}") from None
     return 0
 
 

@@ -102,7 +102,8 @@ def fill(
     past = [run for run in before if run.dag == "ingest_history" and run.state == "success" and run.run_id not in bad]
     good = {run.key for run in past if settings.now or asked_when_over(run)}
     wanted = quarters(settings)
-    still_open = [start for start in wanted[-1:] if not settings.now]  # the quarter we live in: asked again at every call
+    # the quarter we live in: asked again at every call
+    still_open = [start for start in wanted[-1:] if not settings.now and window_of(key_of(start)).end > settings.clock()]
     todo = [start for start in wanted if key_of(start) not in good and start not in still_open]
     say(f"history: {len(wanted)} quarters, {len(todo) + len(still_open)} to ask")
     for starts in blocks(todo):

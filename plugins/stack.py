@@ -88,6 +88,18 @@ def read_card(home: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
+def end_postgres(home: Path) -> None:
+    """Stop the embedded PostgreSQL of a home that still runs: its wheel counts a killed process among its users and leaves it up."""
+    path = home / "postgres" / "postmaster.pid"
+    if not path.exists():
+        return
+    with suppress(psutil.NoSuchProcess, psutil.TimeoutExpired, ValueError):
+        server = psutil.Process(int(path.read_text().split()[0]))
+        if server.name().startswith("postgres"):
+            server.send_signal(signal.SIGINT)  # fast shutdown: ends sessions, loses nothing that was committed
+            server.wait(15)
+
+
 @dataclass
 class Service:
     """A child process in a group of its own, with its log."""
@@ -228,10 +240,13 @@ class Stack:
             with suppress(subprocess.TimeoutExpired):
                 service.process.wait(max(0.05, end - time.monotonic()))
             service.signal(signal.SIGKILL)
+            with suppress(subprocess.TimeoutExpired):
+                service.process.wait(5)
         if self.services:
             self._card.unlink(missing_ok=True)
         self.services.clear()
         self._closing.close()
+        end_postgres(self.home)
 
     # -- services
 
@@ -319,6 +334,7 @@ class Stack:
             return True
 
         self.wait(service, ready)
+        self._sign()  # now with the keys: what reads beside us finds the store by this card
 
     def sandbox(self, *options: str) -> None:
         """The venue stand-in, for every market but the live one."""

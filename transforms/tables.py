@@ -282,7 +282,7 @@ TABLES: Final[dict[str, Table]] = _tables(
         "quarantine",
         "ops",
         "one rejected row or answer, with its reason",
-        ("raw_sha256", "target", "reason_code", "row_json"),
+        ("raw_sha256", "fetched_at", "source", "endpoint", "instrument", "target", "reason_code", "row_json"),
         (
             "source",
             "endpoint",

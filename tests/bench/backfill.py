@@ -7,10 +7,11 @@ import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest import mock
 
 import psutil
 
@@ -88,8 +89,11 @@ def backfilled(dags: Path) -> Backfill:
             airflow = Airflow(stack.address, "admin", stack.secret("airflow_password"))
             airflow.wait_for_dags(mainjob.DAGS, stack.check)
             before = groups(stack)
-            if not mainjob.fill(airflow, lake, lambda _text: None, stack.check):
-                raise RuntimeError("the backfill failed")
+            with ExitStack() as patches:
+                if dags == NOOP:  # it looks for undone work in the lake, which the no-op leaves empty, and would publish once more
+                    patches.enter_context(mock.patch.object(mainjob, "catch_up", return_value=None))
+                if not mainjob.fill(airflow, lake, lambda _text: None, stack.check):
+                    raise RuntimeError("the backfill failed")
             after = groups(stack)
             runs = [run for dag in mainjob.DAGS for run in airflow.runs(dag)]
             tasks = [task | {"dag": run.dag} for run in runs for task in airflow.tasks(run) if task["start_date"] and task["end_date"]]

@@ -110,6 +110,14 @@ def at_home(home: Path) -> list[psutil.Process]:
     return [one for one in psutil.process_iter(["cmdline"]) if str(home) in " ".join(one.info["cmdline"] or [])]
 
 
+def end_postgres(home: Path) -> None:
+    """End the PostgreSQL of a home whose owner was killed: its wheel counts the dead process among the server's users for ever."""
+    for one in at_home(home):
+        if one.name() == "postgres":
+            one.send_signal(signal.SIGINT)
+            one.wait(60)
+
+
 def short_history() -> tuple[str, str]:
     """The first 40 days of the quarter before this one: enough for a score, over for weeks, within one quarter."""
     now = datetime.now(UTC)

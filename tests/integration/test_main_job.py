@@ -19,7 +19,7 @@ from pyarrow import dataset
 from plugins.lake import Lake
 from plugins.settings import Settings
 from plugins.stack import Stack, alive
-from tests.integration.conftest import Started, at_home, cli, short_history, short_home
+from tests.integration.conftest import Started, at_home, cli, end_postgres, short_history, short_home
 from transforms.schema import arrow_schema, content_sha256
 from transforms.tables import TABLES, tables
 from transforms.windows import utc
@@ -59,6 +59,7 @@ def story():
     asked = cli(home, "sql", "select count(*) as n from index.sentiment where s is not null")
     yield Story(home, left, complete, completed_at, again, traced, asked)
     cli(home, "down")
+    end_postgres(home)
     shutil.rmtree(home, ignore_errors=True)
 
 
@@ -172,9 +173,7 @@ def test_down_ends_what_a_killed_job_left():
     assert not any(alive(one) for one in left)
     assert not (home / "running.json").exists()
     assert cli(home, "down").returncode == 0, "down twice is no error"
-    for postmaster in (one for one in at_home(home) if one.name() == "postgres"):
-        postmaster.send_signal(signal.SIGINT)
-        postmaster.wait(60)
+    end_postgres(home)
     shutil.rmtree(home, ignore_errors=True)
 
 
