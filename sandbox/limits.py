@@ -7,6 +7,30 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
+class Credits:
+    """A pool that fills evenly, as Deribit counts: at most `most` credits, `refill` a second; a refused request takes none."""
+
+    most: float
+    refill: float
+    clock: Callable[[], float]
+    held: float = field(init=False)
+    _seen: float = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.held, self._seen = self.most, self.clock()
+
+    def take(self, cost: float) -> bool:
+        """Whether the request may pass."""
+        now = self.clock()
+        self.held = min(self.most, self.held + max(0.0, now - self._seen) * self.refill)
+        self._seen = now
+        if self.held < cost:
+            return False
+        self.held -= cost
+        return True
+
+
+@dataclass(slots=True)
 class Limit:
     """At most `weight` in each span of `per` seconds, spans aligned to the clock as Binance's minute is.
 

@@ -79,6 +79,28 @@ COINS: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The listed options of one coin at one instant, a row each. `at_us`, `expiry_ms`: Unix stamps in micro- and milliseconds.
+
+    Columns: `forward`, `index`, `strike` in USD; `iv` a fraction p.a.; `mark`, `bid`, `ask` per coin; `open_interest` and `volume` (24 h) in
+    coins, `volume_usd` in premium.
+    """
+
+    at_us: int
+    expiry_ms: Stamps
+    call: NDArray[np.bool_]
+    #: what the forward is taken from: a dated future by its name, or the index itself
+    underlying: Sequence[str]
+    columns: Mapping[str, Floats]
+
+    def __len__(self) -> int:
+        return len(self.expiry_ms)
+
+    def __getitem__(self, name: str) -> Floats:
+        return self.columns[name]
+
+
 class Market(ABC):
     """Stamps are milliseconds UTC; ranges are inclusive on both ends, as the venues have them."""
 
@@ -115,6 +137,18 @@ class Market(ABC):
     @abstractmethod
     def premium(self, symbol: str) -> Mapping[str, float]:
         """Now: `mark`, `index`, `rate` (running estimate), `next_ms`."""
+
+    @abstractmethod
+    def premium_bars(self, symbol: str, step_ms: int, start_ms: int, end_ms: int) -> Rows:
+        """Premium over the index, a fraction: `open high low close`, stamped at the OPEN."""
+
+    @abstractmethod
+    def option_chain(self, coin: str) -> Chain | None:
+        """The chain of coin-settled options as it stands now; None when the market holds none."""
+
+    @abstractmethod
+    def volatility_index(self, coin: str, step_ms: int, start_ms: int, end_ms: int) -> Rows:
+        """30-day implied volatility in percent p.a.: `open high low close`, stamped at the OPEN."""
 
     @abstractmethod
     def aggregate_symbols(self) -> Mapping[str, str]:

@@ -8,6 +8,8 @@
 | coinalyze_daily | the Coinalyze daily histories |
 | stablecoin_supply_daily, stablecoin_total_supply_daily | DefiLlama charts, days that are over |
 | fear_greed_daily | alternative.me |
+| deribit_option_chain_daily | the newest chain that was captured by now; its rows were asked one by one, so their index moves a little |
+| deribit_dvol_btc_daily | DVOL of BTC at 1D; at other resolutions and for ETH nothing |
 
 The stamps of taker flow are the bucket's START and those of open interest are the snapshot's instant: measured on this set against
 Bybit's klines (volume correlates .91 at lag 0, price implied by OI value over OI .998 at one bar).
@@ -23,7 +25,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from sandbox.market import COINS, DAY_MS, HOUR_MS, RATIOS, Aggregate, Contract, Market, Rows, Stamps
+from sandbox.market import COINS, DAY_MS, HOUR_MS, RATIOS, Aggregate, Chain, Contract, Market, Rows, Stamps
 from transforms.windows import from_ms
 
 QUARTER_MS: Final = 900_000
@@ -35,7 +37,23 @@ FILES: Final = (
     "stablecoin_supply_daily",
     "stablecoin_total_supply_daily",
     "fear_greed_daily",
+    "deribit_option_chain_daily",
+    "deribit_dvol_btc_daily",
 )
+#: our column -> the recording's
+_CHAIN: Final = {
+    "strike": "strike",
+    "forward": "underlying",
+    "index": "index_price",
+    "iv": "implied_volatility",
+    "open_interest": "open_interest",
+    "volume": "volume",
+    "volume_usd": "volume_usd",
+    "mark": "mark_price",
+    "bid": "bid_price",
+    "ask": "ask_price",
+}
+_BAR: Final = ("open", "high", "low", "close")
 #: our column -> the recording's; in the venue's order long, short, ratio
 _RATIO_COLUMNS: Final = {"global_account": "global_ls", "top_account": "top_ls_acc", "top_position": "top_ls_pos"}
 _AGGREGATES: Final[dict[Aggregate, dict[str, str]]] = {
@@ -83,6 +101,8 @@ class RecordedMarket(Market):
         spans["coinalyze.daily"] = next(iter(self._aggregates.values())).at
         spans["defillama.total"] = self._supplies[None].at
         spans["alternative_me.fng"] = self._fear_greed.at
+        spans["deribit.dvol.1D.BTC"] = self._dvol.at
+        spans |= {f"deribit.options.{coin}": np.array([chain.at_us // 1000 for chain in held]) for coin, held in self._chains.items()}
         shown = {name: [from_ms(int(at[0])).isoformat(), from_ms(int(at[-1])).isoformat()] for name, at in spans.items()}
         return {"market": self.kind, "recording": str(self.folder), "spans": shown}
 
@@ -169,6 +189,25 @@ class RecordedMarket(Market):
         held = self._read("fear_greed_daily").sort_values("timestamp")
         return Rows(held["timestamp"].to_numpy(dtype=np.int64) * 1000, {"value": held["value"].to_numpy(dtype=np.float64)})
 
+    @cached_property
+    def _chains(self) -> dict[str, list[Chain]]:
+        """Chains of each coin, in order of time."""
+        held = self._read("deribit_option_chain_daily")
+        out: dict[str, list[Chain]] = {}
+        for (coin, taken), part in held.groupby(["currency", "timestamp"]):
+            expiry = _stamps(pd.to_datetime(part["expiry_datetime"]))
+            call = (part["option_type"] == "call").to_numpy()
+            columns = {name: part[column].to_numpy(dtype=np.float64) for name, column in _CHAIN.items()}
+            at_us = pd.Timestamp(taken).value // 1000
+            out.setdefault(str(coin), []).append(Chain(at_us, expiry, call, part["underlying_name"].tolist(), columns))
+        return out
+
+    @cached_property
+    def _dvol(self) -> Rows:
+        held = self._read("deribit_dvol_btc_daily").sort_values("timestamp")
+        names = {"open": "dvol_open", "high": "dvol_high", "low": "dvol_low", "close": "dvol"}
+        return Rows(_stamps(held["timestamp"]), {name: held[column].to_numpy(dtype=np.float64) for name, column in names.items()})
+
     # the interface
 
     def positioning(self, symbol: str, step_ms: int, start_ms: int, end_ms: int) -> Rows:
@@ -196,6 +235,18 @@ class RecordedMarket(Market):
 
     def premium(self, symbol: str) -> Mapping[str, float]:
         return dict.fromkeys(("mark", "index", "rate", "next_ms"), float("nan"))
+
+    def premium_bars(self, symbol: str, step_ms: int, start_ms: int, end_ms: int) -> Rows:
+        return Rows(np.empty(0, np.int64), {name: np.empty(0) for name in _BAR})
+
+    def option_chain(self, coin: str) -> Chain | None:
+        now_us = self.now_ms() * 1000
+        return next((chain for chain in reversed(self._chains.get(coin, [])) if chain.at_us <= now_us), None)
+
+    def volatility_index(self, coin: str, step_ms: int, start_ms: int, end_ms: int) -> Rows:
+        if coin != "BTC" or step_ms != DAY_MS:
+            return self._dvol.take(slice(0, 0))
+        return self._dvol.between(start_ms, min(end_ms, self.now_ms() - step_ms))
 
     def aggregate_symbols(self) -> Mapping[str, str]:
         return {symbol: symbol.removesuffix("_PERP.A").removesuffix("USDT") for symbol in self._aggregates}

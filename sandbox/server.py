@@ -18,6 +18,7 @@ from sandbox.wire.binance import Fapi
 from sandbox.wire.binance_archive import Vision
 from sandbox.wire.coinalyze import Api
 from sandbox.wire.defillama import Stablecoins
+from sandbox.wire.deribit import Deribit
 from sandbox.wire.reply import Query, Reply, Venue, as_json
 from transforms.windows import from_ms
 
@@ -27,6 +28,7 @@ def venues(market: Market, clock: Callable[[], float] = time.time, scale: float 
     return {
         "binance.fapi": Fapi(market, clock, scale),
         "binance.archive": Vision(market),
+        "deribit.api": Deribit(market, clock, scale),
         "coinalyze.api": Api(market, clock, scale),
         "defillama.stablecoins": Stablecoins(market),
         "alternative_me.api": FearGreed(market),

@@ -10,7 +10,8 @@ from typing import Final
 
 import numpy as np
 
-from sandbox.market import COINS, DAY_MS, HOUR_MS, RATIOS, Aggregate, Contract, Floats, Market, Rows, Stamps
+from sandbox import options
+from sandbox.market import COINS, DAY_MS, HOUR_MS, RATIOS, Aggregate, Chain, Contract, Floats, Market, Rows, Stamps
 from sandbox.simulation import (
     ASSET,
     FUNDING_STEPS,
@@ -65,6 +66,7 @@ class SimulatedMarket(Market):
         self.seed = seed
         self._steps = 0
         self._paths: dict[str, _Path] = {}
+        self._smiles: dict[str, Floats] = {}
         self._supplied = lru_cache(maxsize=8)(self._supply)
         self._mood = lru_cache(maxsize=2)(self._moods)
         self._now_steps()
@@ -95,7 +97,9 @@ class SimulatedMarket(Market):
         self._lit = state[MARKET.index("outage")] == 0.0
         for number, contract in enumerate(self.contracts):
             raw = asset_path(self.seed, number, state, np.array(_PARAMETERS[contract.asset]))
-            self._paths[contract.symbol] = self._served(number, contract, dict(zip(ASSET, raw, strict=True)))
+            path = self._paths[contract.symbol] = self._served(number, contract, dict(zip(ASSET, raw, strict=True)))
+            if contract.asset in options.BOOKS:
+                self._smiles[contract.asset] = options.surface(self.seed, number, state, path.columns["close"])
         self._steps = steps
 
     def _served(self, number: int, contract: Contract, raw: dict[str, Floats]) -> _Path:
@@ -207,6 +211,42 @@ class SimulatedMarket(Market):
             "rate": rate,
             "next_ms": float((self.now_ms() // interval_ms + 1) * interval_ms),
         }
+
+    def premium_bars(self, symbol: str, step_ms: int, start_ms: int, end_ms: int) -> Rows:
+        return self._bars_of(np.round(self._paths[symbol].columns["premium"], 8), 0.0, step_ms, start_ms, end_ms)
+
+    def _bars_of(self, values: Floats, begin: float, step_ms: int, start_ms: int, end_ms: int) -> Rows:
+        """Bars over a quantity that is `begin` at genesis and `values` at the ends of the steps; the running bar with its closed steps."""
+        at, begins, cut = self._cut(step_ms, start_ms, end_ms)
+        if not len(at):
+            return Rows(at, {name: np.empty(0) for name in ("open", "high", "low", "close")})
+        before = np.concatenate(([begin], values[:-1]))[cut]
+        inside = values[cut]
+        return Rows(
+            at,
+            {
+                "open": before[begins],
+                "high": np.maximum.reduceat(np.maximum(before, inside), begins),
+                "low": np.minimum.reduceat(np.minimum(before, inside), begins),
+                "close": inside[self._last(begins, cut)],
+            },
+        )
+
+    # Deribit
+
+    def option_chain(self, coin: str) -> Chain | None:
+        if coin not in self._smiles:
+            return None
+        now, sigma = self._now_steps(), _PARAMETERS[coin][PARAMETERS.index("daily_sigma")]
+        close = self._paths[f"{coin}USDT"].columns["close"][:now]
+        return options.chain(self.seed, coin, options.Path(GENESIS_MS, self.now_ms(), close, sigma), self._smiles[coin][:, now - 1])
+
+    def volatility_index(self, coin: str, step_ms: int, start_ms: int, end_ms: int) -> Rows:
+        if coin not in self._smiles:
+            return Rows(np.empty(0, np.int64), {name: np.empty(0) for name in ("open", "high", "low", "close")})
+        self._now_steps()
+        values = options.dvol(_PARAMETERS[coin][PARAMETERS.index("daily_sigma")], self._smiles[coin])
+        return self._bars_of(values, float(values[0]), step_ms, start_ms, end_ms)
 
     # Coinalyze
 

@@ -7,14 +7,24 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 #: Fields that hold a stamp, and how many of its units make an hour.
-_STAMPS: Final = {"timestamp": 3_600_000, "fundingTime": 3_600_000, "time": 3_600_000, "t": 3600, "date": 3600}
+_STAMPS: Final = {
+    "timestamp": 3_600_000,
+    "fundingTime": 3_600_000,
+    "time": 3_600_000,
+    "creation_timestamp": 3_600_000,
+    "t": 3600,
+    "date": 3600,
+}
 #: What `wrong_unit` multiplies when the rule names no field.
 _UNITS: Final = {
     "sumOpenInterest": 1000.0,
     "openInterest": 1000.0,
+    "open_interest": 1000.0,
     "fundingRate": 100.0,
     "lastFundingRate": 100.0,
 }
+#: where an answer keeps its rows
+_INNER: Final = ("history", "data", "symbols", "peggedAssets", "result")
 _CANDLE: Final = dict.fromkeys("ohlc", 1000.0)
 Row = dict[str, Any] | list[Any]
 Params = Mapping[str, Any]
@@ -26,11 +36,11 @@ def spoil_rows(kind: str, params: Params, body: bytes) -> bytes:
 
 
 def _walk(value: Any, spoiler: Callable[[list[Row], Params], list[Row]], params: Params) -> Any:
-    """Finds the rows: the outermost list of objects or arrays, or the `history` and `data` lists inside; a lone object is one row."""
+    """Finds the rows: the outermost list of objects or arrays, or the lists of `_INNER` inside; a lone object is one row."""
     if isinstance(value, dict):
-        inner = {
-            key: item for key, item in value.items() if key in ("history", "data", "symbols", "peggedAssets") and isinstance(item, list)
-        }
+        inner = {key: item for key, item in value.items() if key in _INNER and isinstance(item, list)}
+        if isinstance(value.get("result"), dict):  # an envelope around the answer
+            inner["result"] = value["result"]
         if inner:
             return {**value, **{key: _walk(item, spoiler, params) for key, item in inner.items()}}
         rows = spoiler([value], params)

@@ -23,11 +23,13 @@ What = Literal[
     "rate_scale",
     "funding_interval_h",
     "share_scale",
+    "volatility_scale",
     "ratio_metric",
     "instrument_status",
     "liquidation_sides",
     "completeness",
     "history_since",
+    "expiry_time",
 ]
 Value = str | int | float | timedelta | datetime | None
 T = TypeVar("T", str, float, timedelta, datetime)
@@ -94,6 +96,23 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     Entry("binance", "klines", "period", timedelta(hours=1), "the interval we ask for: 1h"),
     Entry("binance", "klines", "lag", MINUTE, _LAG_1),
     Entry("binance", "klines", "native_unit", "base", "Binance document 'Kline Data': element 5 is the volume in the base asset"),
+    Entry(
+        "binance",
+        "premiumIndexKlines",
+        "label",
+        "start",
+        "Binance document 'Premium Index Kline Data': element 0 is the open time, element 6 the close time",
+    ),
+    Entry("binance", "premiumIndexKlines", "period", timedelta(hours=1), "the interval we ask for: 1h"),
+    Entry("binance", "premiumIndexKlines", "lag", MINUTE, "bars as in METHODOLOGY 5.1: klines, 60 s after the close"),
+    Entry(
+        "binance",
+        "premiumIndexKlines",
+        "rate_scale",
+        1.0,
+        "a fraction: the document's example closes at -0.00043659, and its premium index is (impact price - index) / index; settled funding "
+        "of 0.0001 is 0.01 % in the same account",
+    ),
     Entry("binance", "fundingRate", "lag", MINUTE, _LAG_1),
     Entry(
         "binance", "fundingRate", "rate_scale", 1.0, "Binance document: 0.00010000 is 0.01 %; recorded values agree to 1e-8 across venues"
@@ -206,6 +225,60 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "completeness",
         "floor",
         "Binance streams at most one liquidation per symbol and second, so every collector holds a lower bound (PITFALLS D1)",
+    ),
+    # --- deribit
+    Entry(
+        "deribit",
+        "get_book_summary_by_currency",
+        "lag",
+        MINUTE,
+        "a snapshot is known when it was taken (METHODOLOGY 5.1: option chains are capture, live only); 60 s for its way",
+    ),
+    Entry(
+        "deribit",
+        "get_book_summary_by_currency",
+        "native_unit",
+        "base",
+        "Deribit document: open_interest of options is in coins of the base currency, of perpetuals and inverse futures in USD "
+        "(METHODOLOGY 9.2.3, PITFALLS A4); recorded chains of 2026-04-27..05-29 add up to 348,000..419,000 for BTC",
+    ),
+    Entry(
+        "deribit",
+        "get_book_summary_by_currency",
+        "volatility_scale",
+        0.01,
+        "served in percent: recorded mark_iv of BTC options of 2025-06-14 lie between 22.09 and 140.5",
+    ),
+    Entry(
+        "deribit",
+        "get_book_summary_by_currency",
+        "expiry_time",
+        timedelta(hours=8),
+        "08:00 UTC of the date in the name: recorded expiration_timestamp 1779523200000 of BTC-23MAY26-68000-C, and all 54,660 recorded rows",
+    ),
+    Entry(
+        "deribit",
+        "get_volatility_index_data",
+        "label",
+        "start",
+        "recorded captures of the newest daily point: of 94 taken within a day after its stamp 93 moved later, of 121 taken after that day "
+        "one did, the invented vintage (recordings, defects): a point is final when the bar that begins at its stamp is over",
+    ),
+    Entry("deribit", "get_volatility_index_data", "period", timedelta(hours=1), "the resolution we ask for: 3600 s"),
+    Entry("deribit", "get_volatility_index_data", "lag", MINUTE, "published every second; bars as klines in METHODOLOGY 5.1, 60 s"),
+    Entry(
+        "deribit",
+        "get_volatility_index_data",
+        "volatility_scale",
+        0.01,
+        "points are percent p.a.: recorded BTC closes lie between 32 and 114",
+    ),
+    Entry(
+        "deribit",
+        "get_volatility_index_data",
+        "history_since",
+        utc("2021-03-01"),
+        "SOURCES: from launch in 2021-03, not verified to the day; stamps before the first count as missing",
     ),
     # --- chain and reference
     Entry(

@@ -267,3 +267,17 @@ def stamp(micro: int | np.int64) -> str:
 def instants(as_of: Stamps) -> NDArray[np.datetime64]:
     """A column of instants from microseconds."""
     return as_of.astype("datetime64[us]")
+
+class _Said(msgspec.Struct):
+    message: str
+
+
+_SAID: Final = msgspec.json.Decoder(_Said)
+
+
+def message_error(body: bytes) -> str:
+    """A server's own error of the form `{"message": "..."}`, e.g. `Invalid/Missing API key`; empty when the body is none."""
+    try:
+        return _SAID.decode(body).message
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""

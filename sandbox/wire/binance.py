@@ -16,6 +16,7 @@ from sandbox.market import DAY_MS, HOUR_MS, Contract, Market, Rows
 from sandbox.wire.reply import Query, Reply, as_json, json_rows, seconds
 
 MINUTE_MS: Final = 60_000
+SAMPLE_MS: Final = 5_000
 #: klines also know 1m and 3m, which lie below the grid of either market: refused here as an invalid interval
 INTERVALS: Final = {"5m": 5, "15m": 15, "30m": 30, "1h": 60, "2h": 120, "4h": 240, "6h": 360, "8h": 480, "12h": 720, "1d": 1440}
 PERIODS: Final = {name: minutes for name, minutes in INTERVALS.items() if name != "8h"}
@@ -54,6 +55,7 @@ class Fapi:
             "/fapi/v1/fundingInfo": self.funding_info,
             "/fapi/v1/openInterest": self.open_interest,
             "/fapi/v1/klines": self.klines,
+            "/fapi/v1/premiumIndexKlines": self.premium_klines,
             "/fapi/v1/premiumIndex": self.premium_index,
             "/futures/data/openInterestHist": self.open_interest_history,
             "/futures/data/takerlongshortRatio": self.taker,
@@ -80,7 +82,7 @@ class Fapi:
             return self.funding, 1
         if query.path.startswith("/futures/data/"):
             return self.data, 1
-        if query.path == "/fapi/v1/klines":
+        if query.path in ("/fapi/v1/klines", "/fapi/v1/premiumIndexKlines"):
             limit = query.params.get("limit", "500")
             size = int(limit) if limit.isdecimal() and len(limit) < 6 else 500
             return self.minute, 1 if size < 100 else 2 if size < 500 else 5 if size <= 1000 else 10
@@ -193,15 +195,29 @@ class Fapi:
         amount = f"{rows['oi_base'][-1]:.{contract.quantity_decimals}f}"
         return as_json({"symbol": contract.symbol, "openInterest": amount, "time": int(rows.at[-1])})
 
-    def klines(self, params: Mapping[str, str]) -> Reply:
+    def _bar_question(self, params: Mapping[str, str]) -> tuple[Contract, int, int]:
+        """Contract, step and limit of a question for bars."""
         contract = self._symbol(params)
         interval = params.get("interval", "")
         if not interval:
             raise _missing("interval")
         if interval not in INTERVALS:
             raise Refused(-1120, "Invalid interval.")
-        step = INTERVALS[interval] * MINUTE_MS
-        limit = _fapi_limit(params, 500, 1500)
+        return contract, INTERVALS[interval] * MINUTE_MS, _fapi_limit(params, 500, 1500)
+
+    def premium_klines(self, params: Mapping[str, str]) -> Reply:
+        """Bars of the premium index; of what is to be ignored, element 8 counts the samples, one every five seconds."""
+        contract, step, limit = self._bar_question(params)
+        rows = _page(self.market.premium_bars(contract.symbol, step, *_range(params)), params, limit)
+        pieces = [
+            ("[", "%d", rows.at),
+            *((",", '"%.8f"', rows[name]) for name in ("open", "high", "low", "close")),
+            (',"0",', "%d", rows.at + (step - 1)),
+        ]
+        return Reply(200, json_rows(pieces, f',"0",{step // SAMPLE_MS},"0","0","0"]'))
+
+    def klines(self, params: Mapping[str, str]) -> Reply:
+        contract, step, limit = self._bar_question(params)
         rows = _page(self.market.bars(contract.symbol, step, *_range(params)), params, limit)
         price, amount = f'"%.{contract.price_decimals}f"', f'"%.{contract.quantity_decimals}f"'
         pieces = [

@@ -189,6 +189,50 @@ def test_all_of_the_coinalyze_set_comes_out_once_and_as_it_was(hosts, name):
     assert all(row[key] is None for row in rows.values() for key in unknown)
 
 
+def test_the_newest_captured_chain_comes_out_as_it_was(hosts):
+    held = series("deribit_option_chain_daily")
+    newest = held["timestamp"][held["timestamp"] <= NOW].max()
+    for coin in ("BTC", "ETH"):
+        wanted = held[(held["timestamp"] == newest) & (held["currency"] == coin)].set_index("instrument_name")
+        said = ask(hosts, "deribit.api", "/public/get_book_summary_by_currency", currency=coin, kind="option")
+        assert said["usOut"] == newest.value // 1000, "a replayed chain keeps the instant of its capture"
+        rows = {row["instrument_name"]: row for row in said["result"]}
+        assert rows.keys() == set(wanted.index)
+        assert len(rows) == len(said["result"])
+        for field, column, scale in (
+            ("mark_iv", "implied_volatility", 100.0),
+            ("open_interest", "open_interest", 1.0),
+            ("volume", "volume", 1.0),
+            ("underlying_price", "underlying", 1.0),
+            ("estimated_delivery_price", "index_price", 1.0),
+            ("mark_price", "mark_price", 1.0),
+        ):
+            assert np.allclose([rows[name][field] for name in wanted.index], wanted[column] * scale, rtol=1e-7, atol=1e-9), field
+        unquoted = wanted.index[wanted["bid_price"].isna()]
+        assert len(unquoted)
+        assert {rows[name]["bid_price"] for name in unquoted} == {None}
+    early = venues(RecordedMarket(RECORDINGS, frozen(utc("2026-04-27"))), lambda: 0.0, 1e9)
+    before = ask(early, "deribit.api", "/public/get_book_summary_by_currency", currency="BTC", kind="option")
+    assert before["result"] == [], "no chain had been captured by then"
+
+
+def test_recorded_dvol_is_daily_and_nothing_else_is_made_of_it(hosts):
+    span = {"start_timestamp": 0, "end_timestamp": NOW_MS}
+    path = "/public/get_volatility_index_data"
+    held = series("deribit_dvol_btc_daily")
+    page = ask(hosts, "deribit.api", path, currency="BTC", resolution="1D", **span)["result"]
+    assert page["continuation"] is None
+    assert [row[0] for row in page["data"]] == stamps(held["timestamp"])
+    assert np.allclose([row[1:] for row in page["data"]], held[["dvol_open", "dvol_high", "dvol_low", "dvol"]])
+    for currency, resolution in (("BTC", "3600"), ("ETH", "1D"), ("USDC", "1D")):
+        empty = ask(hosts, "deribit.api", path, currency=currency, resolution=resolution, **span)["result"]
+        assert empty == {"data": [], "continuation": None}
+
+
+def test_premium_bars_were_not_recorded(hosts):
+    assert ask(hosts, "binance.fapi", "/fapi/v1/premiumIndexKlines", symbol="BTCUSDT", interval="1h") == []
+
+
 def test_supply_and_reference_stop_at_the_clock(hosts):
     total = series("stablecoin_total_supply_daily")
     chart = ask(hosts, "defillama.stablecoins", "/stablecoincharts/all")

@@ -86,14 +86,35 @@ def test_coinalyze_counts_symbols_not_requests():
     assert api.answer(query).status == 200
 
 
+def test_deribit_counts_credits_that_flow_back():
+    clock = [1_000_000_000.0]
+    api = hosts(lambda: clock[0])["deribit.api"]
+    query = Query("/public/get_time")
+    assert [api.answer(query).status for _ in range(101)].index(429) == 100, "50,000 credits, 500 a request"
+    refused = json.loads(api.answer(query).body)
+    assert refused["error"] == {"message": "too_many_requests", "code": 10028}
+    assert (refused["testnet"], "result" in refused) == (False, False)
+    clock[0] += 1
+    assert [api.answer(query).status for _ in range(21)].index(429) == 20, "10,000 a second"
+    clock[0] += 3600
+    assert [api.answer(query).status for _ in range(101)].index(429) == 100, "the pool does not grow beyond its size"
+
+
 _ANY = st.one_of(
-    st.text(max_size=30), st.integers().map(str), st.sampled_from(["BTCUSDT", "1h", "daily", "1d", "BTCUSDT_PERP.A", "0", "9" * 40])
+    st.text(max_size=30),
+    st.integers().map(str),
+    st.sampled_from(["BTCUSDT", "1h", "daily", "1d", "BTCUSDT_PERP.A", "0", "9" * 40, "BTC", "option", "3600", "1D"]),
 )
 _NAMES = st.sampled_from(
-    ["symbol", "period", "interval", "limit", "startTime", "endTime", "symbols", "from", "to", "stablecoin", "api_key", "format"]
+    [
+        *("symbol", "period", "interval", "limit", "startTime", "endTime", "symbols", "from", "to", "stablecoin", "api_key", "format"),
+        *("currency", "kind", "start_timestamp", "end_timestamp", "resolution"),
+    ]
 )
 _HOSTS = hosts(lambda: 0.0, 1e9)
 _PATHS = [("binance.fapi", path) for path in _HOSTS["binance.fapi"].routes] + [
+    *(("deribit.api", path) for path in _HOSTS["deribit.api"].routes),
+    ("deribit.api", "/public/buy"),
     ("coinalyze.api", "/v1/future-markets"),
     ("coinalyze.api", "/v1/ohlcv-history"),
     ("coinalyze.api", "/v1/funding-rate-history"),

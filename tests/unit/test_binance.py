@@ -56,13 +56,14 @@ def test_what_is_older_than_thirty_days_goes_to_the_archive():
     for endpoint in FUTURES_DATA:
         assert [series.window for series in routes[endpoint]] == [Window(cut, utc("2026-05-28"))]
         assert routes[endpoint][0].options == (("period", "15m"),)
-    assert routes["fundingRate"][0].window == routes["klines"][0].window == Window(utc("2026-03-01"), utc("2026-05-28"))
+    for endpoint in ("fundingRate", "klines", "premiumIndexKlines"):
+        assert [series.window for series in routes[endpoint]] == [Window(utc("2026-03-01"), utc("2026-05-28"))]
 
 
 def test_a_young_window_needs_no_archive_and_an_old_one_no_futures_data():
     assert "archiveMetrics" not in planned("2026-05-27", "2026-05-28")
     old = planned("2022-05-01", "2022-06-01")
-    assert set(old) == {"fundingRate", "klines", "archiveMetrics"}
+    assert set(old) == {"fundingRate", "klines", "premiumIndexKlines", "archiveMetrics"}
 
 
 @given(st.integers(0, 90 * 96), st.integers(1, 60 * 96))
@@ -126,12 +127,13 @@ def test_pages_of_a_grid_hold_every_stamp_once(offset, length):
     assert stamps == [to_ms(stamp) for stamp in series.expected()]
 
 
-def test_kline_pages_are_stamped_at_the_open_and_weigh_by_their_rows():
-    series = Series("binance", "klines", "BTCUSDT", Window(utc("2022-01-01"), utc("2022-01-02")), HOUR)
+@pytest.mark.parametrize("endpoint", ["klines", "premiumIndexKlines"])
+def test_kline_pages_are_stamped_at_the_open_and_weigh_by_their_rows(endpoint):
+    series = Series("binance", endpoint, "BTCUSDT", Window(utc("2022-01-01"), utc("2022-01-02")), HOUR)
     (ask,) = BINANCE.asks(series)
     params = dict(ask.params)
     assert (from_ms(int(params["startTime"])), from_ms(int(params["endTime"]))) == (utc("2022-01-01"), utc("2022-01-01T23:00"))
-    assert (params["limit"], ask.weight, ask.target.split("?")[0]) == ("24", 1.0, "/fapi/v1/klines")
+    assert (params["limit"], ask.weight, ask.target.split("?")[0]) == ("24", 1.0, f"/fapi/v1/{endpoint}")
     whole_year = list(BINANCE.asks(replace(series, window=Window(utc("2022-01-01"), utc("2023-01-01")))))
     assert sum(int(dict(ask.params)["limit"]) for ask in whole_year) == 365 * 24
     assert max(ask.weight for ask in whole_year) == 10.0
@@ -300,11 +302,41 @@ def test_open_interest_keeps_the_venues_figure_beside_the_coins():
     assert (found["open_interest_base"], found["open_interest_usd"], found["asset"]) == (5500.0, 0.066, "PEPE")
 
 
-def test_a_bar_of_another_length_is_put_aside():
+@pytest.mark.parametrize("file", ["klines.json", "premiumIndexKlines.json"])
+def test_a_bar_of_another_length_is_put_aside(file):
     def stretch(rows):
         rows[1][6] += 3_600_000
 
-    assert reasons(decode("klines.json", stretch)) == ["STAMP"]
+    assert reasons(decode(file, stretch)) == ["STAMP"]
+
+
+def test_a_premium_is_the_close_of_its_bar_at_its_end_whatever_the_contract_holds():
+    bars = one("binance", "premiumIndexKlines.json")
+    rows = BINANCE.decode(bars.ask, bars.answer).tables["premiums"].to_pylist()
+    assert [row["as_of"] for row in rows] == [utc(f"2026-05-20T{hour:02d}:00") for hour in (9, 10, 11)]
+    assert [row["premium_share"] for row in rows] == [0.00011903, -0.00041766, -0.0005506]
+    assert {(row["asset"], row["interval_h"], row["known_at"] - row["as_of"]) for row in rows} == {("PEPE", 1.0, timedelta(minutes=1))}
+
+
+@pytest.mark.parametrize("change", [{2: "-0.9"}, {3: "0.7"}, {4: "0.00031878"}, {2: "nan"}, {3: ""}, dict.fromkeys((1, 2, 3, 4), "80.0")])
+def test_a_premium_outside_its_bar_or_beyond_all_measure_is_put_aside(change):
+    def spoil(rows):
+        rows[0] = [change.get(place, value) for place, value in enumerate(rows[0])]
+
+    decoded = decode("premiumIndexKlines.json", spoil)
+    assert reasons(decoded) == ["VALUE"]
+    assert decoded.tables["premiums"].num_rows == 2
+
+
+def test_what_a_premium_bar_asks_to_ignore_is_not_looked_at():
+    def change(rows):
+        for row in rows:
+            row[5], row[7:] = 0, [None, "many", 1.5, {"a": 1}, []]
+
+    bars = one("binance", "premiumIndexKlines.json")
+    decoded = decode("premiumIndexKlines.json", change)
+    assert decoded.tables["premiums"].equals(BINANCE.decode(bars.ask, bars.answer).tables["premiums"])
+    assert (list(decoded.rejects), list(decoded.notes)) == ([], [])
 
 
 def test_a_premium_is_a_quote_and_never_later_than_our_asking():

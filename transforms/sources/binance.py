@@ -1,4 +1,4 @@
-"""Binance USD-M futures: funding, open interest, long/short ratios, taker flow, klines and snapshots by REST, history from the archive.
+"""Binance USD-M futures: funding, premium, open interest, long/short, taker flow, klines and snapshots by REST, history from the archive.
 
 Two routes lead to open interest and the three ratios. REST (/futures/data/*) keeps 30 days; what is older comes from the archive of
 daily `metrics` files (data.binance.vision). REST is asked with period 15m and of the archive's 5-minute rows only those on the same
@@ -37,8 +37,9 @@ FUTURES_DATA: Final[dict[str, str]] = {
     "takerlongshortRatio": "taker_flow",
 }
 FUTURES_DATA_ROWS: Final = 500
+KLINES: Final = ("klines", "premiumIndexKlines")
 KLINES_ROWS: Final = 1500
-#: rows up to -> request weight of klines
+#: rows up to -> request weight of both kinds of klines
 KLINES_WEIGHT: Final = ((99, 1.0), (499, 2.0), (1000, 5.0), (1500, 10.0))
 FUNDING_ROWS: Final = 1000
 FUNDING_SPAN: Final = timedelta(days=300)  # 900 settlements at 8 h; `follow` takes what a shorter interval adds
@@ -62,6 +63,7 @@ class Binance(Source):
         **FUTURES_DATA,
         "openInterest": "open_interest",
         "klines": "candles",
+        "premiumIndexKlines": "premiums",
         "premiumIndex": "marks",
         "exchangeInfo": "instruments",
         "archiveMetrics": "open_interest",
@@ -87,7 +89,8 @@ class Binance(Source):
             if whole is None:
                 continue
             yield Series(self.name, "fundingRate", one.instrument, whole)
-            yield Series(self.name, "klines", one.instrument, whole, HOUR)
+            for endpoint in KLINES:
+                yield Series(self.name, endpoint, one.instrument, whole, HOUR)
             if whole.start < horizon:
                 yield from self._metrics(one.instrument, Window(whole.start, min(whole.end, horizon)))
             if whole.end > horizon:
@@ -130,11 +133,11 @@ class Binance(Source):
                     span = _span(to_ms(piece.start + rows.JITTER), to_ms(piece.end + rows.JITTER) - 1)
                     params = (*symbol, *span, ("limit", str(FUNDING_ROWS)))
                     yield Ask(series, "fapi", "/fapi/v1/fundingRate", params, "funding")
-            case "klines":
+            case "klines" | "premiumIndexKlines":
                 for stamps in _pages(series, KLINES_ROWS):
                     weight = next(w for most, w in KLINES_WEIGHT if len(stamps) <= most)
                     params = (*symbol, ("interval", "1h"), *_labels(series, stamps), ("limit", str(len(stamps))))
-                    yield Ask(series, "fapi", "/fapi/v1/klines", params, "weight", weight)
+                    yield Ask(series, "fapi", f"/fapi/v1/{series.endpoint}", params, "weight", weight)
             case endpoint if endpoint in FUTURES_DATA:
                 for stamps in _pages(series, FUTURES_DATA_ROWS):
                     params = (*symbol, *series.options, *_labels(series, stamps), ("limit", str(FUTURES_DATA_ROWS)))
@@ -190,6 +193,7 @@ DECODERS: Final[Mapping[str, Callable[[Ask, Answer], Decoded]]] = {
     **dict.fromkeys(rows.RATIOS, rows.ratio),
     "takerlongshortRatio": rows.taker,
     "klines": rows.klines,
+    "premiumIndexKlines": rows.premium_klines,
     "fundingRate": rows.funding,
     "openInterest": rows.open_interest,
     "premiumIndex": rows.premium,

@@ -142,18 +142,25 @@ def taker(ask: Ask, answer: Answer) -> Decoded:
     return Decoded({"taker_flow": table}, sieve.rejects, read.notes)
 
 
-def klines(ask: Ask, answer: Answer) -> Decoded:
-    """Bars, prices per coin and amounts in coins; as_of = close time + 1 ms, which must be one period after the open."""
+def bar_ends(sieve: Sieve, rows: Sequence[shapes.Kline] | Sequence[shapes.PremiumKline], ask: Ask) -> tuple[Stamps, timedelta]:
+    """END instants of bars (microseconds), close time + 1 ms, which must be one period after the open; and that period."""
     endpoint, at = ask.series.endpoint, ask.series.window.start
-    read = shapes.KLINE.many(answer.body, "candles")
-    rows = read.rows
-    sieve = Sieve("candles", rows, read.rejects)
     opened = np.array([row.open_time for row in rows], dtype=np.int64) * MILLI
     as_of = np.array([row.close_time for row in rows], dtype=np.int64) * MILLI + MILLI
     period = conventions.span(SOURCE, endpoint, "period", at)
     long_enough = as_of - opened == conventions.shift(SOURCE, endpoint, at) // timedelta(microseconds=1)
     sieve.refuse(~long_enough, "STAMP", lambda i: f"bar from {stamp(opened[i])} to {stamp(as_of[i])} is not {period} long")
     sieve.inside(as_of, ask.series.window, ask.series.step)
+    return as_of, period
+
+
+def klines(ask: Ask, answer: Answer) -> Decoded:
+    """Bars, prices per coin and amounts in coins."""
+    endpoint = ask.series.endpoint
+    read = shapes.KLINE.many(answer.body, "candles")
+    rows = read.rows
+    sieve = Sieve("candles", rows, read.rejects)
+    as_of, period = bar_ends(sieve, rows, ask)
     multiplier = binance_asset(ask.series.instrument)[1]
     prices = [sieve.texts(f"{name}_usd", [getattr(row, name) for row in rows], 1 / multiplier) for name in ("open", "high", "low", "close")]
     volume = sieve.texts("volume_base", [row.volume for row in rows], multiplier)
@@ -172,6 +179,34 @@ def klines(ask: Ask, answer: Answer) -> Decoded:
         }
     )
     return Decoded({"candles": table}, sieve.rejects, read.notes)
+
+
+def premium_klines(ask: Ask, answer: Answer) -> Decoded:
+    """Premium over the index at the end of each bar, its close: a share, so coins per base unit do not matter."""
+    endpoint, at = ask.series.endpoint, ask.series.window.start
+    read = shapes.PREMIUM_KLINE.many(answer.body, "premiums")
+    rows = read.rows
+    sieve = Sieve("premiums", rows, read.rejects)
+    as_of, period = bar_ends(sieve, rows, ask)
+    scale = conventions.number(SOURCE, endpoint, "rate_scale", at)
+    premium = sieve.texts("premium_share", [row.close for row in rows], scale)
+    within(sieve, [row.high for row in rows], [row.low for row in rows], [row.close for row in rows])
+    sieve.single([as_of], [premium])
+    table = sieve.table(
+        {
+            **who(ask.series.instrument, endpoint, as_of, ask),
+            "interval_h": period / timedelta(hours=1),
+            "premium_share": premium,
+        }
+    )
+    return Decoded({"premiums": table}, sieve.rejects, read.notes)
+
+
+def within(sieve: Sieve, high: Sequence[str], low: Sequence[str], close: Sequence[str]) -> None:
+    """Only the close of these bars is kept, so its place between the extremes is checked here (VALUE)."""
+    last = floats(close)
+    strange = ~((floats(low) <= last) & (last <= floats(high)))
+    sieve.refuse(strange, "VALUE", lambda i: f"close {close[i]!r} is not between low {low[i]!r} and high {high[i]!r} of its bar")
 
 
 def optional(sieve: Sieve, name: str, texts: Sequence[str | None], scale: float) -> Nullable:

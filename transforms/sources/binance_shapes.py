@@ -91,6 +91,23 @@ class Kline(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=Fals
     ignore: str | None
 
 
+class PremiumKline(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
+    """A positional row of the premium index. The document says of all other elements that they are to be ignored."""
+
+    open_time: Millis
+    open: str
+    high: str
+    low: str
+    close: str
+    ignore: msgspec.Raw
+    close_time: Millis
+    ignore_7: msgspec.Raw = _ABSENT
+    ignore_8: msgspec.Raw = _ABSENT
+    ignore_9: msgspec.Raw = _ABSENT
+    ignore_10: msgspec.Raw = _ABSENT
+    ignore_11: msgspec.Raw = _ABSENT
+
+
 class Symbol(msgspec.Struct, rename="camel", gc=False):
     """Part of a contract's listing: the document promises nothing about further fields, so they are not noted."""
 
@@ -134,5 +151,6 @@ TERMS: Final = Shape(FundingTerms, venue_error)
 OPEN_INTEREST: Final = Shape(OpenInterest, venue_error)
 PREMIUM: Final = Shape(Premium, venue_error)
 KLINE: Final = Shape(Kline, venue_error)
+PREMIUM_KLINE: Final = Shape(PremiumKline, venue_error)
 INFO: Final = Shape(ExchangeInfo, venue_error)
 SYMBOL: Final = Shape(Symbol, venue_error)

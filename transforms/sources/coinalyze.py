@@ -21,7 +21,7 @@ import numpy as np
 
 from transforms import conventions
 from transforms.instruments import COINALYZE_BINANCE, coinalyze_asset
-from transforms.reading import Floats, Mask, Nullable, Seconds, Shape, Sieve, Stamps, from_us, instants, stamp, to_us
+from transforms.reading import Floats, Mask, Nullable, Seconds, Shape, Sieve, Stamps, from_us, instants, message_error, stamp, to_us
 from transforms.sources.contract import Answer, Ask, Budget, Decoded, Disposition, Instrument, Reject, Series, Source, Unreadable
 from transforms.windows import DAY, HOUR, Window
 
@@ -87,23 +87,8 @@ class Market(msgspec.Struct):
     oi_lq_vol_denominated_in: str
 
 
-class Said(msgspec.Struct):
-    message: str
-
-
-_SAID: Final = msgspec.json.Decoder(Said)
-
-
-def venue_error(body: bytes) -> str:
-    """The vendor's own error, e.g. `Invalid/Missing API key`; empty when the body is none."""
-    try:
-        return _SAID.decode(body).message
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ""
-
-
-_HISTORY: Final = Shape(History, venue_error)
-_MARKET: Final = Shape(Market, venue_error)
+_HISTORY: Final = Shape(History, message_error)
+_MARKET: Final = Shape(Market, message_error)
 _STOCK: Final = Shape(Stock)
 _SPLIT: Final = Shape(Split)
 _LIQUIDATED: Final = Shape(Liquidated)
@@ -175,7 +160,7 @@ class Coinalyze(Source):
             return Disposition("retry", verdict.reason_code, verdict.detail, seconds)
         if answer.status == 401:
             return Disposition("reject", "HTTP_STATUS", f"HTTP 401 from {ask.path}: set {self.key_variable} to a key from coinalyze.net")
-        if verdict.reason_code == "HTTP_STATUS" and (said := venue_error(answer.body)):
+        if verdict.reason_code == "HTTP_STATUS" and (said := message_error(answer.body)):
             return Disposition("reject", "VENUE_ERROR", f"HTTP {answer.status} from {ask.target}: {said}")
         return verdict
 

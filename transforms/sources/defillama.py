@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from transforms import conventions
-from transforms.reading import Seconds, Shape, Sieve, instants, micros, to_us
+from transforms.reading import Seconds, Shape, Sieve, instants, message_error, micros, to_us
 from transforms.sources.contract import Answer, Ask, Budget, Decoded, Instrument, Reject, Series, Source, Unreadable
 from transforms.windows import DAY, Window
 
@@ -42,22 +42,7 @@ class Point(msgspec.Struct, rename="camel", forbid_unknown_fields=True, omit_def
     total_bridged_to_usd: msgspec.Raw = msgspec.field(default=_ABSENT, name="totalBridgedToUSD")
 
 
-class Said(msgspec.Struct):
-    message: str
-
-
-_SAID: Final = msgspec.json.Decoder(Said)
-
-
-def venue_error(body: bytes) -> str:
-    """The server's own error, e.g. `Internal server error`; empty when the body is none."""
-    try:
-        return _SAID.decode(body).message
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ""
-
-
-_POINT: Final = Shape(Point, venue_error)
+_POINT: Final = Shape(Point, message_error)
 
 
 class DefiLlama(Source):
