@@ -38,7 +38,7 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _table(head: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:
+def markdown(head: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:
     """A Markdown table."""
     rows = [head, tuple("---" for _ in head), *lines]
     return "\n".join("| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows) + "\n"
@@ -93,9 +93,9 @@ def render() -> str:
     for layer, purpose in LAYERS.items():
         parts.append(f"## Layer `{layer}`\n\n{purpose}\n")
         parts.extend(_of_table(table) for table in tables(layer))
-    kinds = _table(("kind", "SQL", "Arrow"), ((kind, SQL[kind], str(ARROW[kind])) for kind in SQL))
+    kinds = markdown(("kind", "SQL", "Arrow"), ((kind, SQL[kind], str(ARROW[kind])) for kind in SQL))
     head = ("column", "type", "unit", "limits", "marks", "meaning", "in")
-    columns = _table(head, (_of_column(VOCABULARY[name]) for name in sorted(VOCABULARY)))
+    columns = markdown(head, (_of_column(VOCABULARY[name]) for name in sorted(VOCABULARY)))
     parts.append(
         f"## Columns\n\nMarks: p = provenance, ? = may be null. Limits are inclusive; words are the only ones allowed.\n\n{columns}"
     )

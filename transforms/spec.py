@@ -8,159 +8,40 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
 from fractions import Fraction
 from functools import cached_property
-from typing import Final, Literal
+from typing import Final
 
-from transforms.windows import CADENCES
+from transforms.rules import (
+    EPOCH_START,
+    CadenceRule,
+    CascadeRule,
+    CohortRule,
+    Component,
+    ConfidenceRule,
+    Constituent,
+    EventRule,
+    Family,
+    FeatureRule,
+    MarketRule,
+    OptionRule,
+    OutlierRule,
+    Part,
+    ProbabilityRule,
+    RegimeRule,
+    RiskRule,
+    SchemeRule,
+    ScoreRule,
+    StaleRule,
+    Use,
+)
 
-Norm = Literal["centred", "anchored"]
+__all__ = ["EPOCH_START", "SPEC", "Spec"]
 
-#: First day the version covers: one epoch, one set of constituents. A bar before it has no defined weights.
-EPOCH_START: Final = date(2017, 1, 1)
 #: Weights are multiples of one part in this.
 _QUANTA: Final = 2**40
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreRule:
-    """Strictly-past, exponentially weighted mid-rank ECDF (METHODOLOGY 3.1)."""
-
-    window_d: float = 730.0
-    half_life_d: float = 180.0
-    #: below this much reference history (samples x their step) there is no score
-    min_history_d: float = 30.0
-    #: below this effective history ((sum w)^2 / sum w^2) a score is flagged as warming
-    warm_d: float = 90.0
-
-
-@dataclass(frozen=True, slots=True)
-class StaleRule:
-    """A feature without fresh input: its last score is held, then halved, then forgotten (METHODOLOGY 3.3)."""
-
-    grace_h: float
-    half_life_h: float
-    #: factor 0 after this many half-lives, so that look-back is finite
-    cut_half_lives: float = 8.0
-
-    @property
-    def horizon_h(self) -> float:
-        """Hours after which a held score counts for nothing."""
-        return self.grace_h + self.cut_half_lives * self.half_life_h
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """A feature at one cadence. It is fresh while its newest input is younger than `fresh_h` at as_of."""
-
-    feature: str
-    fresh_h: float
-
-
-@dataclass(frozen=True, slots=True)
-class CadenceRule:
-    """What differs between the hourly and the daily index: sources, tolerated ages, features. Never a formula."""
-
-    name: str
-    source: str
-    supply_source: str
-    #: a level (open interest, price, ratio) is carried forward up to this age; older: the instrument has left
-    carry_h: float
-    #: every how many hours a past value enters the reference sample
-    reference_step_h: float
-    stale: StaleRule
-    #: does a missing funding interval follow from the distance to the settlement before? Not where a row is one of several settlements
-    infer_interval: bool
-    #: feature behind FU.6: the realised sum where all settlements are held, else the last settlement annualised
-    funding_feature: str
-    uses: tuple[Use, ...]
-
-    @property
-    def step(self) -> timedelta:
-        """Step of the grid."""
-        return CADENCES[self.name]
-
-    @property
-    def step_h(self) -> float:
-        """Step of the grid in hours."""
-        return self.step / timedelta(hours=1)
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureRule:
-    """Windows and gates of the features (METHODOLOGY 2); spans of time, never row counts."""
-
-    #: share of the steps in a window that must be known, for sums over the window
-    min_coverage: float = 0.9
-    oi_change_h: tuple[float, ...] = (24.0, 168.0)
-    oi_drawdown_d: float = 90.0
-    funding_window_h: float = 24.0
-    #: hours between settlements that Binance declares; any other distance means that a settlement is missing
-    funding_intervals_h: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
-    terms_age_d: float = 30.0
-    #: (effective from, rate p.a.): contractual interest component, 0.01 % per 8 h (FU.6)
-    funding_anchors: tuple[tuple[date, float], ...] = ((EPOCH_START, 0.1095),)
-    taker_half_life_h: float = 8.0
-    ema_cut_half_lives: float = 8.0
-    #: share of the kernel's weight that must be known
-    ema_min_weight: float = 0.5
-    liquidation_window_h: float = 24.0
-    #: below this volume an imbalance says nothing [C]
-    liquidation_gate_usd: float = 10_000.0
-    supply_growth_d: tuple[float, ...] = (7.0, 30.0)
-    #: oldest supply still read, and how far before the asked day the base of a growth rate may lie
-    supply_age_h: float = 96.0
-    supply_base_tolerance_h: float = 24.0
-    momentum_d: tuple[float, ...] = (7.0, 30.0, 90.0)
-    sigma_d: float = 30.0
-    conviction_h: float = 24.0
-    #: an asset takes part in a bar when any of its rows is younger than this (used where no assets are named)
-    presence_d: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """A family of the sentiment index and its share."""
-
-    name: str
-    weight: float
-
-
-@dataclass(frozen=True, slots=True)
-class Constituent:
-    """One input of S: the scored feature, its orientation and its share within the family.
-
-    `floor` is the economic tick of an anchored score: a smaller distance from the anchor is scaled down (0: no floor).
-    `effective_from` by cadence; None = declared but structurally absent in this epoch.
-    """
-
-    feature: str
-    family: str
-    within: float
-    sign: Literal[1, -1]
-    norm: Norm
-    floor: float
-    effective_from: tuple[tuple[str, date | None], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ConfidenceRule:
-    """conf = cov^a fresh^b agree^c hist^d and what follows from it (METHODOLOGY 3.5, 4.5)."""
-
-    coverage_power: float = 0.35
-    freshness_power: float = 0.25
-    agreement_power: float = 0.25
-    history_power: float = 0.15
-    #: one venue: agreement cannot be measured
-    agreement_unmeasured: float = 0.5
-    reference_oi_d: float = 30.0
-    indicative_below: float = 0.5
-    withheld_below: float = 0.3
-    coverage_indicative_below: float = 0.6
-    coverage_withheld_below: float = 0.3
-    min_venues: int = 2
 
 
 @dataclass(frozen=True)
@@ -174,7 +55,21 @@ class Spec:
     cadences: tuple[CadenceRule, ...]
     families: tuple[Family, ...]
     constituents: tuple[Constituent, ...]
+    fragility: tuple[Component, ...]
+    fragility_parts: tuple[Part, ...]
+    stress: tuple[Component, ...]
+    stress_parts: tuple[Part, ...]
     confidence: ConfidenceRule
+    outliers: OutlierRule = field(default_factory=OutlierRule)
+    cohorts: CohortRule = field(default_factory=CohortRule)
+    options: OptionRule = field(default_factory=OptionRule)
+    regimes: RegimeRule = field(default_factory=RegimeRule)
+    risk: RiskRule = field(default_factory=RiskRule)
+    events: EventRule = field(default_factory=EventRule)
+    cascades: CascadeRule = field(default_factory=CascadeRule)
+    probability: ProbabilityRule = field(default_factory=ProbabilityRule)
+    schemes: SchemeRule = field(default_factory=SchemeRule)
+    market: MarketRule = field(default_factory=MarketRule)
     #: families left out of the price-free index s_ex
     priced_families: tuple[str, ...] = ("trend", "conviction")
     #: upper edges of extreme fear and fear, lower edges of greed and extreme greed
@@ -214,12 +109,38 @@ class Spec:
         for one in active:
             within[one.family] = within.get(one.family, Fraction(0)) + Fraction(str(one.within))
         family = {f.name: Fraction(str(f.weight)) for f in self.families if f.name in within}
-        total = sum(family.values(), Fraction(0))
-        exact = {c.feature: family[c.family] / total * Fraction(str(c.within)) / within[c.family] * _QUANTA for c in active}
-        quanta = {feature: int(share) for feature, share in exact.items()}
-        for feature in sorted(exact, key=lambda name: (quanta[name] - exact[name], name))[: _QUANTA - sum(quanta.values())]:
-            quanta[feature] += 1
-        return {feature: count / _QUANTA for feature, count in quanta.items()}
+        return _exactly({c.feature: family[c.family] * Fraction(str(c.within)) / within[c.family] for c in active})
+
+    def family_weights(self, cadence: str) -> dict[str, float]:
+        """Weight of each family present at that cadence, adding up to 1 exactly, in the order of `families`."""
+        present = {c.family for c in self.active(cadence)}
+        return _exactly({f.name: Fraction(str(f.weight)) for f in self.families if f.name in present})
+
+    def parts(self, index: str, cadence: str) -> tuple[Part, ...]:
+        """Parts of `F` or `X` present in this epoch at that cadence, in declared order."""
+        parts = self.fragility_parts if index == "F" else self.stress_parts
+        return tuple(part for part in parts if dict(part.effective_from).get(cadence) is not None)
+
+    def components(self, index: str, cadence: str) -> dict[Component, float]:
+        """Components of `F` or `X` that have a part at that cadence (a product: both factors), with weights that add up to 1 exactly."""
+        held = {part.component for part in self.parts(index, cadence)}
+        found = [
+            one
+            for one in (self.fragility if index == "F" else self.stress)
+            if one.name in held or (one.factors and held >= set(one.factors))
+        ]
+        weights = _exactly({one.name: Fraction(str(one.weight)) for one in found})
+        return {one: weights[one.name] for one in found}
+
+
+def _exactly(shares: dict[str, Fraction]) -> dict[str, float]:
+    """Shares scaled to multiples of 2^-40 that add up to 1 exactly: largest remainder, ties by name."""
+    total = sum(shares.values(), Fraction(0))
+    exact = {name: share / total * _QUANTA for name, share in shares.items()}
+    quanta = {name: int(share) for name, share in exact.items()}
+    for name in sorted(exact, key=lambda name: (quanta[name] - exact[name], name))[: _QUANTA - sum(quanta.values())]:
+        quanta[name] += 1
+    return {name: count / _QUANTA for name, count in quanta.items()}
 
 
 _BOTH: Final = (("1h", EPOCH_START), ("1d", EPOCH_START))
@@ -241,51 +162,111 @@ _MARKET: Final = (
     "momentum_90d",
     "oi_change_24h",
     "oi_change_168h",
+    "oi_change_720h",
+    "oi_composition_24h",
     "oi_drawdown_90d",
+    "oi_level_180d",
     "oi_link",
+    "oi_quality",
+    "oi_thinness",
     "oi_usd",
+    "oi_usd_change_24h",
+    "oi_venue_concentration",
+    "price_distance_200d",
     "realised_volatility_30d",
+    "return_24h",
     "sigma_h",
     "taker_imbalance_8h",
+    "volatility_surprise",
 )
 #: A day's supply is known a day later, so on the daily grid it is 24 h old, on the hourly one 24-47 h.
-_SUPPLY: Final = _uses(48.0, "stablecoin_growth_7d", "stablecoin_growth_30d")
+_SUPPLY: Final = _uses(48.0, "stablecoin_growth_7d", "stablecoin_growth_30d", "stablecoin_issuance_usd_24h")
+
+#: Chains are told only as of now; DVOL has a history. In no index of this version: their constituents have no effective date yet.
+_OPTIONS: Final = tuple(
+    Use(feature, 6.0, sparse=True)
+    for feature in (
+        "butterfly_25d",
+        "call_put_oi_log",
+        "call_put_volume_log",
+        "dvol",
+        "dvol_gap",
+        "effective_strikes",
+        "expected_move_usd",
+        "gamma_1pct_equity_usd",
+        "gamma_1pct_flow_usd",
+        "gamma_1pct_short_usd",
+        "gamma_concentration",
+        "implied_volatility_7d",
+        "implied_volatility_30d",
+        "implied_volatility_90d",
+        "max_pain_coin_usd",
+        "max_pain_usd",
+        "option_expiry_h",
+        "risk_reversal_25d",
+        "strike_concentration_7d",
+        "strike_distance_em",
+        "strike_hhi",
+        "variance_premium_30d",
+        "vix_style_volatility_30d",
+        "volatility_term_slope",
+    )
+)
 
 SPEC: Final = Spec(
-    index_version="0.1.0",
+    index_version="0.2.0",
     publication_delay_min=10.0,
     score=ScoreRule(),
     features=FeatureRule(),
     cadences=(
         CadenceRule(
             name="1h",
-            source="binance",
+            sources=("binance",),
             supply_source="defillama",
+            option_source="deribit",
             carry_h=6.0,
             reference_step_h=4.0,
             stale=StaleRule(grace_h=3.0, half_life_h=12.0),
             infer_interval=True,
             funding_feature="funding_realised_annual",
             uses=(
-                *_uses(1.0, *_MARKET, "long_short_top_positions_log", "realised_volatility_24h"),
-                *_uses(8.0, "funding_last_annual", "funding_realised_annual", "funding_excess_annual"),
+                *_uses(
+                    1.0,
+                    *_MARKET,
+                    "large_against_crowd_log",
+                    "long_short_top_accounts_log",
+                    "long_short_top_positions_log",
+                    "premium_excess_annual",
+                    "realised_volatility_24h",
+                ),
+                *_uses(8.0, "funding_last_annual", "funding_realised_annual", "funding_excess_annual", "funding_dispersion_annual"),
                 *_SUPPLY,
+                *_OPTIONS,
             ),
+            ladder=True,
         ),
         # Daily constants: one missing day is carried (and its whole change booked on return), two mean exit and re-entry without a
         # link; a score is held for one bar, then halved every bar.
         CadenceRule(
             name="1d",
-            source="coinalyze",
+            sources=("coinalyze",),
             supply_source="defillama",
+            option_source="deribit",
             carry_h=24.0,
             reference_step_h=24.0,
             stale=StaleRule(grace_h=24.0, half_life_h=24.0),
             infer_interval=False,
             funding_feature="funding_last_annual",
             uses=(
-                *_uses(24.0, *_MARKET, "liquidation_intensity_h", "liquidation_imbalance_24h"),
-                *_uses(24.0, "funding_last_annual", "funding_excess_annual"),
+                *_uses(
+                    24.0,
+                    *_MARKET,
+                    "forced_share_24h",
+                    "liquidation_imbalance_24h",
+                    "liquidation_intensity_3h",
+                    "liquidation_intensity_h",
+                ),
+                *_uses(24.0, "funding_last_annual", "funding_excess_annual", "funding_dispersion_annual"),
                 *_SUPPLY,
             ),
         ),
@@ -300,7 +281,7 @@ SPEC: Final = Spec(
         Family("conviction", 0.10),
     ),
     constituents=(
-        Constituent("premium_excess_annual", "carry", 0.5, 1, "anchored", 0.02, _ABSENT),
+        Constituent("premium_excess_annual", "carry", 0.5, 1, "anchored", 0.02, _HOURLY),
         Constituent("funding_excess_annual", "carry", 0.3, 1, "anchored", 0.02, _BOTH),
         Constituent("basis_excess_annual", "carry", 0.2, 1, "anchored", 0.01, _ABSENT),
         Constituent("momentum", "trend", 1.0, 1, "anchored", 0.0, _BOTH),
@@ -316,5 +297,46 @@ SPEC: Final = Spec(
         Constituent("stablecoin_peg_discount_log", "stablecoin", 0.2, -1, "anchored", 0.0, _ABSENT),
         Constituent("conviction", "conviction", 1.0, 1, "anchored", 0.0, _BOTH),
     ),
+    # METHODOLOGY 4.3. `latent_near_share` comes out of the cohort book, `carry_score` out of the carry family of S.
+    fragility=(
+        Component("leverage_level", 0.20),
+        Component("build_up", 0.15),
+        Component("crowding", 0.15),
+        Component("latent_liquidation", 0.15),
+        Component("thinness", 0.10),
+        Component("options_convexity", 0.10),
+        Component("concentration", 0.05, "max"),
+        Component("interaction", 0.10, "product", ("leverage_level", "crowding")),
+    ),
+    fragility_parts=(
+        Part("oi_leverage", "leverage_level", 0.5, 1, "centred", _ABSENT),
+        Part("oi_level_180d", "leverage_level", 0.5, 1, "centred", _BOTH, window_d=180.0),
+        Part("oi_change_168h", "build_up", 0.5, 1, "centred", _BOTH),
+        Part("oi_change_720h", "build_up", 0.5, 1, "centred", _BOTH),
+        Part("carry_score", "crowding", 1.0, 1, "score", _BOTH),
+        Part("latent_near_share", "latent_liquidation", 1.0, 1, "centred", _BOTH),
+        Part("oi_thinness", "thinness", 1.0, 1, "centred", _BOTH),
+        Part("strike_concentration_7d", "options_convexity", 0.5, 1, "centred", _ABSENT),
+        Part("variance_premium_30d", "options_convexity", 0.5, -1, "centred", _ABSENT),
+        Part("oi_venue_concentration", "concentration", 1.0, 1, "centred", _BOTH),
+        Part("stablecoin_peg_log", "concentration", 1.0, 1, "magnitude", _ABSENT),
+    ),
+    # METHODOLOGY 4.4
+    stress=(
+        Component("liquidation", 0.35),
+        Component("deleveraging", 0.25),
+        Component("volatility", 0.20),
+        Component("term_structure", 0.10),
+        Component("dispersion", 0.10),
+    ),
+    stress_parts=(
+        Part("liquidation_intensity_3h", "liquidation", 1.0, 1, "centred", _DAILY),
+        Part("oi_change_24h", "deleveraging", 1.0, -1, "centred", _BOTH),
+        Part("volatility_surprise", "volatility", 1.0, 1, "centred", _BOTH),
+        Part("volatility_term_slope", "term_structure", 1.0, -1, "centred", _ABSENT),
+        Part("funding_dispersion_annual", "dispersion", 1.0, 1, "centred", _ABSENT),
+    ),
     confidence=ConfidenceRule(),
+    # Calibrated on 2022 (docs/calibration.md), beside the method's absolute thresholds.
+    regimes=RegimeRule(deleveraging_oi_change_168h_p=0.05, buildup_oi_change_168h_p=0.95),
 )

@@ -6,38 +6,57 @@ the BI dataset are compiled from the two; none of them is written by hand. Same 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
-Kind = Literal["string", "instant", "day", "float", "int", "bool", "bytes"]
+from transforms.columns import (
+    BANDS,
+    COMPONENTS,
+    FAMILIES,
+    FUNDING_KINDS,
+    INDICES,
+    MARKETS,
+    NATIVE_UNITS,
+    OPTION_TYPES,
+    RATIO_METRICS,
+    REGIMES,
+    RISK_STATES,
+    SCHEMES,
+    SETTLEMENTS,
+    SIDES,
+    SOURCES,
+    STATUSES,
+    TREATMENTS,
+    VENUES,
+    VINTAGES,
+    Column,
+    Kind,
+)
+from transforms.columns_index import INDEX_COLUMNS
 
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One named quantity. `minimum` and `maximum` are inclusive limits a right value can never leave; NaN and inf never pass."""
-
-    name: str
-    kind: Kind
-    unit: str
-    meaning: str
-    minimum: float | None = None
-    maximum: float | None = None
-    allowed: tuple[str, ...] = ()
-    nullable: bool = False
-    #: Differs between two honest runs over the same facts (who fetched, when): left out of content hashes.
-    provenance: bool = False
-
-
-VENUES: Final = ("binance",)
-SOURCES: Final = ("binance", "coinalyze", "defillama", "alternative_me")
-MARKETS: Final = ("simulated", "recorded", "live")
-VINTAGES: Final = ("reconstructed", "live", "restated")
-NATIVE_UNITS: Final = ("base", "contracts", "usd")
-FUNDING_KINDS: Final = ("settlement", "quote")
-RATIO_METRICS: Final = ("global_account", "top_account", "top_position")
-FAMILIES: Final = ("carry", "trend", "options", "flow", "positioning", "stablecoin", "conviction")
-STATUSES: Final = ("ok", "indicative", "withheld")
-BANDS: Final = ("extreme_fear", "fear", "neutral", "greed", "extreme_greed")
+__all__ = [
+    "BANDS",
+    "COMPONENTS",
+    "FAMILIES",
+    "FUNDING_KINDS",
+    "INDICES",
+    "MARKETS",
+    "NATIVE_UNITS",
+    "OPTION_TYPES",
+    "RATIO_METRICS",
+    "REGIMES",
+    "RISK_STATES",
+    "SCHEMES",
+    "SETTLEMENTS",
+    "SIDES",
+    "SOURCES",
+    "STATUSES",
+    "TREATMENTS",
+    "VENUES",
+    "VINTAGES",
+    "VOCABULARY",
+    "Column",
+    "Kind",
+]
 
 
 def _columns(*columns: Column) -> dict[str, Column]:
@@ -111,6 +130,32 @@ VOCABULARY: Final[dict[str, Column]] = _columns(
     ),
     Column("funding_cap_rate", "float", "fraction per interval", "upper limit of funding_rate in force", minimum=0.0, maximum=0.75),
     Column("funding_floor_rate", "float", "fraction per interval", "lower limit of funding_rate in force", minimum=-0.75, maximum=0.0),
+    Column(
+        "premium_share",
+        "float",
+        "share of index",
+        "premium of the perpetual over its index at as_of, (mark or impact price - index) / index; positive: the perpetual is dearer",
+        minimum=-0.75,
+        maximum=0.75,
+    ),
+    # options and implied volatility
+    Column("expiry_at", "instant", "UTC", "when the option expires"),
+    Column("strike_usd", "float", "USD", "strike price", minimum=1e-9),
+    Column("option_type", "string", "", "call or put", allowed=OPTION_TYPES),
+    Column("settlement", "string", "", "what the pay-out is made in: coin (pay-out divided by price) or usd", allowed=SETTLEMENTS),
+    Column("volume_24h_base", "float", "base coin", "amount traded in the 24 h before as_of", minimum=0.0),
+    Column("mark_iv", "float", "p.a.", "implied volatility at the venue's mark, as a fraction (0.55, not 55)", minimum=0.0, maximum=20.0),
+    Column(
+        "underlying_usd", "float", "USD", "forward price of the option's expiry, the price its implied volatility refers to", minimum=1e-9
+    ),
+    Column(
+        "implied_volatility",
+        "float",
+        "p.a.",
+        "a venue's own 30-day implied volatility index (DVOL) at as_of, as a fraction (0.55, not 55)",
+        minimum=0.0,
+        maximum=20.0,
+    ),
     # positioning
     Column(
         "ratio_metric",
@@ -152,102 +197,7 @@ VOCABULARY: Final[dict[str, Column]] = _columns(
     Column("reference", "string", "", "name of a third party's index, kept for comparison only"),
     Column("reference_value", "float", "points 0..100", "value of a third party's index", minimum=0.0, maximum=100.0),
     Column("reference_label", "string", "", "the third party's own word for the value"),
-    # features and index
-    Column("cadence", "string", "", "step of the grid the row lies on", allowed=("1h", "1d")),
-    Column("feature", "string", "", "name of the measured quantity (docs/dictionary.md lists them with formula and unit)"),
-    Column("feature_value", "float", "see feature", "value of the feature; null when its inputs are missing", nullable=True),
-    Column("input_age_h", "float", "h", "age of the newest input used, at as_of; null when there was none", minimum=0.0, nullable=True),
-    Column("reason", "string", "", "why a value is missing, stale or withheld; empty when nothing is wrong"),
-    Column("family", "string", "", "family of the sentiment index", allowed=FAMILIES),
-    Column(
-        "weight",
-        "float",
-        "share 0..1",
-        "weight of the constituent in the index: family weight times weight within the family",
-        minimum=0.0,
-        maximum=1.0,
-    ),
-    Column("sign", "int", "", "+1: more means more bullish positioning; -1: less", minimum=-1, maximum=1),
-    Column(
-        "score",
-        "float",
-        "[-1, 1]",
-        "the feature against its own strictly past history, before decay; null without enough history",
-        minimum=-1.0,
-        maximum=1.0,
-        nullable=True,
-    ),
-    Column(
-        "stale_factor",
-        "float",
-        "share 0..1",
-        "1 while fresh, then halved every half-life; the part of the score still used",
-        minimum=0.0,
-        maximum=1.0,
-    ),
-    Column(
-        "history_days",
-        "float",
-        "d",
-        "effective history behind the score: (sum of weights)^2 / sum of squared weights, in days",
-        minimum=0.0,
-    ),
-    Column(
-        "contribution", "float", "points", "share of this constituent in S: contributions add up to S - 50", minimum=-50.0, maximum=50.0
-    ),
-    Column(
-        "s",
-        "float",
-        "points 0..100",
-        "sentiment: which way people are leaning; 50 = neutral; null when withheld. Describes, does not forecast",
-        minimum=0.0,
-        maximum=100.0,
-        nullable=True,
-    ),
-    Column(
-        "s_ex",
-        "float",
-        "points 0..100",
-        "sentiment without trend and conviction (no price in it)",
-        minimum=0.0,
-        maximum=100.0,
-        nullable=True,
-    ),
-    Column("band", "string", "", "0-25-45-55-75-100 of s", allowed=BANDS, nullable=True),
-    Column(
-        "oi_drawdown_90d",
-        "float",
-        "share 0..1",
-        "fall of the open-interest quantity index from its 90-day high",
-        minimum=0.0,
-        maximum=1.0,
-        nullable=True,
-    ),
-    Column("price_usd", "float", "USD", "price used by the index", minimum=0.0, nullable=True),
-    Column("confidence", "float", "share 0..1", "cov^.35 * fresh^.25 * agree^.25 * hist^.15", minimum=0.0, maximum=1.0),
-    Column("conf_coverage", "float", "share 0..1", "fresh share of reference open interest", minimum=0.0, maximum=1.0),
-    Column("conf_freshness", "float", "share 0..1", "sum of weights times stale factor", minimum=0.0, maximum=1.0),
-    Column(
-        "conf_agreement",
-        "float",
-        "share 0..1",
-        ".5 + .5 (1 - min(1, dispersion / its trailing q95)); .5 where a single venue makes agreement unmeasurable",
-        minimum=0.0,
-        maximum=1.0,
-    ),
-    Column("conf_history", "float", "share 0..1", "min(1, effective history / 90 d)", minimum=0.0, maximum=1.0),
-    Column(
-        "status",
-        "string",
-        "",
-        "ok, indicative (confidence < .5, or fewer than two venues) or withheld (confidence < .3: no value)",
-        allowed=STATUSES,
-    ),
-    Column("market", "string", "", "where the input came from: a simulated market, a recording, or live venues", allowed=MARKETS),
-    Column("vintage", "string", "", "live (captured as it happened), reconstructed (asked for later) or restated", allowed=VINTAGES),
-    Column("index_version", "string", "", "version of the methodology"),
-    Column("spec_sha256", "string", "hex", "SHA-256 of the specification: every constant, weight, sign, window and anchor"),
-    Column("code_sha", "string", "hex", "SHA-256 of the pure room's source code"),
+    *INDEX_COLUMNS,
     # evidence and operations
     Column("endpoint", "string", "", "the source's endpoint by its name in transforms/sources"),
     Column("url", "string", "", "what was asked, without credentials"),
