@@ -36,45 +36,7 @@ def kernel(function: _F) -> _F:
     return cast("_F", njit(cache=True)(function))
 
 
-# --- one value at a time -------------------------------------------------------------------------------------------------------
-
-
-def annualised(rate: float, interval_h: float) -> float:
-    """FU.1: `rate * 8760 / interval_h`, p.a., simple; rate is a fraction per interval of interval_h hours, positive = longs pay.
-
-    >>> annualised(0.0001, 8.0)
-    0.1095
-    """
-    return rate * (HOURS_A_YEAR / interval_h)
-
-
-def per_interval(annual: float, interval_h: float) -> float:
-    """Inverse of `annualised`: the fraction paid per interval at a simple yearly rate."""
-    return annual * interval_h / HOURS_A_YEAR
-
-
-def taker_imbalance_of_ratio(ratio: float) -> float:
-    """FL.1 from a buy/sell ratio: `(ratio - 1) / (ratio + 1)`, in [-1, 1]; positive = takers buy."""
-    return (ratio - 1.0) / (ratio + 1.0)
-
-
-def usd_change_decomposed(usd_ratio: float, price_ratio: float) -> tuple[float, float]:
-    """OI.12 for one instrument: (change of quantity as a share, share of the log change of USD open interest that is price).
-
-    Ratios are new / old and positive. `ln U = ln quantity + ln price`; the share is NaN where USD open interest did not move.
-    """
-    log_usd = math.log(usd_ratio)
-    share = math.log(price_ratio) / log_usd if log_usd != 0.0 else math.nan
-    return usd_ratio / price_ratio - 1.0, share
-
-
-def stale_factor(age_h: float, grace_h: float, half_life_h: float) -> float:
-    """Part of a held score still used: 1 within the grace, then halved every half-life (METHODOLOGY 3.3).
-
-    >>> stale_factor(15.0, 3.0, 12.0)
-    0.5
-    """
-    return cast("float", 2.0 ** (-max(0.0, age_h - grace_h) / half_life_h))
+# --- element by element --------------------------------------------------------------------------------------------------------
 
 
 def kernel_weights(step_h: float, half_life_h: float, cut_half_lives: float) -> Floats:
@@ -90,6 +52,16 @@ def logs(values: Floats) -> Floats:
     for n in range(values.shape[0]):
         if values[n] > 0.0:
             found[n] = np.log(values[n])
+    return found
+
+
+@kernel
+def exps(values: Floats) -> Floats:
+    """E to the power of each value of a matrix; NaN stays NaN."""
+    found = np.empty(values.shape)
+    for r in range(values.shape[0]):
+        for t in range(values.shape[1]):
+            found[r, t] = np.exp(values[r, t])
     return found
 
 
@@ -161,34 +133,6 @@ def log_returns(price: Floats, weight: Floats, starts: Ints, lag: int) -> Floats
 
 
 @kernel
-def weighted_means(value: Floats, weight: Floats, starts: Ints) -> Floats:
-    """Mean per asset of the instruments' known values, weighted by `weight` of the bar before; equal where none has a weight."""
-    assets, bars = starts.shape[0] - 1, value.shape[1]
-    means = np.full((assets, bars), np.nan)
-    for a in range(assets):
-        for t in range(bars):
-            top = 0.0
-            bottom = 0.0
-            plain = 0.0
-            count = 0
-            for i in range(starts[a], starts[a + 1]):
-                x = value[i, t]
-                if not np.isfinite(x):
-                    continue
-                plain += x
-                count += 1
-                w = weight[i, t - 1] if t > 0 else np.nan
-                if w > 0.0:
-                    top += w * x
-                    bottom += w
-            if count == 1 or (count > 1 and not bottom > 0.0):
-                means[a, t] = plain / count
-            elif bottom > 0.0:
-                means[a, t] = top / bottom
-    return means
-
-
-@kernel
 def rolling_sums(values: Floats, count: int, least: int) -> Floats:
     """Sum of the known values among the last `count` bars, oldest first; NaN where fewer than `least` are known."""
     rows, bars = values.shape
@@ -205,49 +149,6 @@ def rolling_sums(values: Floats, count: int, least: int) -> Floats:
             if known >= least:
                 sums[r, t] = total
     return sums
-
-
-@kernel
-def root_mean_squares(values: Floats, count: int, least: int) -> Floats:
-    """Square root of the mean square of the known values among the last `count` bars; NaN where fewer than `least` are known."""
-    rows, bars = values.shape
-    roots = np.full((rows, bars), np.nan)
-    for r in range(rows):
-        for t in range(bars):
-            total = 0.0
-            known = 0
-            for u in range(max(0, t - count + 1), t + 1):
-                x = values[r, u]
-                if np.isfinite(x):
-                    total += x * x
-                    known += 1
-            if known >= least and known > 0:
-                roots[r, t] = np.sqrt(total / known)
-    return roots
-
-
-@kernel
-def drawdowns(links: Floats, count: int, least: int, first: int) -> Floats:
-    """OI.7: `1 - Q_t / max Q` over the last `count` steps, from log links; share 0..1. Bars before `first` are not computed.
-
-    Summed backwards from t: ln(Q_u / Q_t) is minus the sum of the links after u. Unknown links add nothing; NaN below `least` known.
-    """
-    rows, bars = links.shape
-    falls = np.full((rows, bars), np.nan)
-    for r in range(rows):
-        for t in range(first, bars):
-            above = 0.0
-            highest = 0.0
-            known = 0
-            for u in range(t, max(-1, t - count), -1):
-                x = links[r, u]
-                if np.isfinite(x):
-                    above -= x
-                    known += 1
-                    highest = max(highest, above)
-            if known >= least:
-                falls[r, t] = 1.0 - np.exp(-highest)
-    return falls
 
 
 @kernel
@@ -270,33 +171,3 @@ def emas(values: Floats, weights: Floats, min_weight: float) -> Floats:
             if bottom > 0.0 and bottom >= min_weight * whole:
                 means[r, t] = top / bottom
     return means
-
-
-@kernel
-def median_shares(usd: Floats, starts: Ints, count: int, first: int) -> Floats:
-    """Share of each instrument in its asset's USD open interest: median of its known shares over the last `count` bars (0 if none)."""
-    rows, bars = usd.shape
-    medians = np.zeros((rows, bars))
-    shares = np.full((rows, bars), np.nan)
-    for a in range(starts.shape[0] - 1):
-        for t in range(max(0, first - count), bars):
-            total = 0.0
-            for i in range(starts[a], starts[a + 1]):
-                if usd[i, t] > 0.0:
-                    total += usd[i, t]
-            for i in range(starts[a], starts[a + 1]):
-                if usd[i, t] > 0.0:
-                    shares[i, t] = usd[i, t] / total
-    held = np.empty(count)
-    for i in range(rows):
-        for t in range(first, bars):
-            known = 0
-            alone = True
-            for u in range(max(0, t - count + 1), t + 1):
-                if np.isfinite(shares[i, u]):
-                    held[known] = shares[i, u]
-                    alone = alone and shares[i, u] == 1.0
-                    known += 1
-            if known > 0:
-                medians[i, t] = 1.0 if alone else np.median(held[:known])
-    return medians

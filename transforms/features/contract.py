@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.estimators import Bools, Floats
-from transforms.spec import CadenceRule, Spec
+from transforms.rules import CadenceRule
+from transforms.spec import Spec
 
 if TYPE_CHECKING:
     from transforms.features.panel import Panel
@@ -36,6 +37,7 @@ class Why(IntEnum):
     IMPLIED = 6
     NO_BASE = 7
     FLAT = 8
+    ONE_VENUE = 9
 
 
 WORDS: Final[dict[Why, str]] = {
@@ -48,6 +50,7 @@ WORDS: Final[dict[Why, str]] = {
     Why.IMPLIED: "price implied by open interest",
     Why.NO_BASE: "no value at the start of the window",
     Why.FLAT: "nothing traded or moved in the window",
+    Why.ONE_VENUE: "one venue: nothing to compare",
 }
 
 

@@ -11,7 +11,8 @@ from transforms import asof, estimators
 from transforms.estimators import HOUR_US, Floats
 from transforms.features.contract import Feature, Measured, Why, measured, named
 from transforms.features.panel import Panel
-from transforms.spec import CadenceRule, Spec
+from transforms.rules import CadenceRule
+from transforms.spec import Spec
 
 _READS: Final = frozenset({"candles", "taker_flow", "open_interest"})
 

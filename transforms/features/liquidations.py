@@ -7,11 +7,12 @@ from typing import Final
 
 import numpy as np
 
-from transforms import asof, estimators
+from transforms import asof, estimators, rolling
 from transforms.estimators import HOUR_US, Floats
 from transforms.features.contract import Feature, Measured, Why, measured, named
 from transforms.features.panel import Panel
-from transforms.spec import CadenceRule, Spec
+from transforms.rules import CadenceRule
+from transforms.spec import Spec
 
 _READS: Final = frozenset({"liquidations", "open_interest", "candles"})
 
@@ -58,6 +59,27 @@ def _imbalance(panel: Panel) -> Measured:
     return measured(value, _age(panel, value), {Why.GATE: np.isfinite(volume) & ~enough})
 
 
+def _smooth_intensity(panel: Panel) -> Measured:
+    one, rules = _intensity(panel), panel.spec.features
+    weights = estimators.kernel_weights(panel.rule.step_h, rules.intensity_half_life_h, rules.ema_cut_half_lives)
+    return measured(estimators.emas(one.value, weights, rules.ema_min_weight), one.age_h, {Why.TOO_FEW: np.isfinite(one.value)})
+
+
+def _forced_share(panel: Panel) -> Measured:
+    """Of the same instruments: what was liquidated in 24 h over what open interest lost. Above 1 where positions were opened meanwhile."""
+    rules = panel.spec.features
+    steps = panel.steps(rules.liquidation_window_h)
+    long, short = liquidated(panel)
+    both = estimators.rolling_sums(panel.totals(long + short), steps, panel.least(steps))
+    usd = panel.totals(np.where(np.isfinite(long), panel.usd, np.nan))
+    before = np.full(usd.shape, np.nan)
+    before[:, steps:] = usd[:, :-steps]
+    quantity = rolling.window_sums(*panel.log_quantity, steps, panel.least(steps), rolling.LOG_SCALE)
+    lost = before * (1.0 - estimators.exps(quantity))
+    value = both / np.where(lost > 0, lost, np.nan)
+    return measured(value, _age(panel, value), {Why.FLAT: lost <= 0})
+
+
 def _span(spec: Spec, rule: CadenceRule) -> timedelta:
     return timedelta(hours=spec.features.liquidation_window_h + rule.carry_h) + 2 * rule.step
 
@@ -71,6 +93,24 @@ FEATURES: Final = named(
         _READS,
         _span,
         _intensity,
+    ),
+    Feature(
+        "liquidation_intensity_3h",
+        "LQ.2",
+        "share per h",
+        "exponential mean of liquidation_intensity_h, half-life 3 h",
+        _READS,
+        _span,
+        _smooth_intensity,
+    ),
+    Feature(
+        "forced_share_24h",
+        "LQ.4",
+        "share",
+        "USD liquidated in 24 h / (USD open interest 24 h ago * (1 - Q_t / Q_{t-24h})); a lower bound; none where quantity did not fall",
+        _READS,
+        _span,
+        _forced_share,
     ),
     Feature(
         "liquidation_imbalance_24h",

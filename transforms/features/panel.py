@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -12,18 +12,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms import asof, estimators
+from transforms import asof, estimators, rolling
 from transforms.asof import Rows, Track, UnusableInput
 from transforms.estimators import DAY_US, HOUR_US, Bools, Floats, Ints
+from transforms.rules import CadenceRule
 from transforms.schema import empty
-from transforms.spec import CadenceRule, Spec
+from transforms.spec import Spec
 from transforms.tables import TABLES
 from transforms.vocabulary import NATIVE_UNITS
 
 #: what names an instrument; in this order the instruments of an asset lie together
 INSTRUMENT: Final = ("asset", "venue", "instrument")
 #: core tables that speak of instruments
-INSTRUMENT_TABLES: Final = ("candles", "open_interest", "funding", "funding_terms", "long_short", "taker_flow", "liquidations")
+INSTRUMENT_TABLES: Final = ("candles", "open_interest", "funding", "funding_terms", "premiums", "long_short", "taker_flow", "liquidations")
 #: those that say what an instrument did: a venue lists the terms of hundreds of contracts nobody asked about
 MEASURED_TABLES: Final = tuple(name for name in INSTRUMENT_TABLES if not TABLES[name].snapshot)
 _T = TypeVar("_T")
@@ -37,8 +38,8 @@ def instant_us(instant: datetime) -> int:
     return (instant - _EPOCH) // _MICROSECOND
 
 
-def rows_seen(core: Mapping[str, pa.Table], name: str, source: str, known_by: int) -> pa.Table:
-    """Rows of one source with known_at <= known_by (us). A missing table is an empty one; a missing column raises UnusableInput."""
+def rows_seen(core: Mapping[str, pa.Table], name: str, sources: Sequence[str], known_by: int) -> pa.Table:
+    """Rows of some sources with known_at <= known_by (us). A missing table is an empty one; a missing column raises UnusableInput."""
     table = core.get(name)
     if table is None:
         return empty(TABLES[name])
@@ -46,7 +47,7 @@ def rows_seen(core: Mapping[str, pa.Table], name: str, source: str, known_by: in
     if lacking:
         raise UnusableInput(f"core table {name} comes without {', '.join(lacking)}; hand over the columns of TABLES[{name!r}]")
     seen = pc.less_equal(table.column("known_at"), pa.scalar(known_by).cast(_INSTANT))
-    return table.filter(pc.and_(pc.equal(table.column("source"), source), seen))
+    return table.filter(pc.and_(pc.is_in(table.column("source").cast(pa.string()), value_set=pa.array(sources)), seen))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +65,36 @@ class OpenInterest:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Price in USD per base unit, (instruments, bars). `implied`: stated value / amount, used where no candle ends at the bar."""
+    """Price in USD per base unit, (instruments, bars). `implied`: stated value / amount, used where no candle ends at the bar.
+
+    `high_usd`, `low_usd`: extremes of the candle that ends at the bar, NaN where there is none or it does not say.
+    """
 
     usd: Floats
     age_h: Floats
     implied: Bools
+    high_usd: Floats
+    low_usd: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The outlier gate of one quantity, (instruments, bars): values set aside, and values beyond the limit that nobody could contradict.
+
+    `values` as judged; `off`: distance from the trailing median; `mad`: trailing MAD. All in the quantity's own unit (log for levels).
+    """
+
+    aside: Bools
+    flagged: Bools
+    values: Floats
+    off: Floats
+    mad: Floats
 
 
 class Panel:
     """Core rows on the grid of one cadence: bars end at every multiple of its step in (start, end].
 
-    core: tables by name, any row order, all revisions. assets: names, or None for all in the rows. Bars up to window_start are history.
+    core: tables by name, any row order, all revisions. assets: names, or None for all in the rows and in `also`. Bars up to window_start are history.
     """
 
     def __init__(
@@ -87,6 +107,7 @@ class Panel:
         rule: CadenceRule,
         spec: Spec,
         assets: Sequence[str] | None = None,
+        also: Iterable[str] = (),
     ) -> None:
         self.rule = rule
         self.spec = spec
@@ -98,12 +119,16 @@ class Panel:
         self.when: Ints = np.arange((instant_us(start) // step + 1) * step, self._until + 1, step, dtype=np.int64)
         self.cutoff: Ints = self.when + self._delay
         self.window_first = int(np.searchsorted(self.when, instant_us(window_start), side="right"))
-        self._tables = {name: self.rows(name, rule.source) for name in INSTRUMENT_TABLES}
+        self._tables = {name: self.rows(name, *rule.sources) for name in INSTRUMENT_TABLES}
         found = {track for name in MEASURED_TABLES for track in asof.tracks_of(self._tables[name], INSTRUMENT)[1]}
-        self.assets: list[str] = sorted({track[0] for track in found} if assets is None else set(assets))
+        self.assets: list[str] = sorted({track[0] for track in found} | set(also) if assets is None else set(assets))
         self.instruments: list[Track] = sorted(track for track in found if track[0] in set(self.assets))
         owners = np.array([track[0] for track in self.instruments], dtype=object)
         self.starts: Ints = np.array([*(np.searchsorted(owners, a) for a in self.assets), len(owners)], dtype=np.int64)
+        self.venues: list[str] = sorted({track[1] for track in self.instruments})
+        self.venue: Ints = np.array([self.venues.index(track[1]) for track in self.instruments], dtype=np.int64)
+        #: outlier gates met so far, by quantity
+        self.gates: dict[str, Gate] = {}
 
     # --- shapes --------------------------------------------------------------------------------------------------------------
 
@@ -157,12 +182,12 @@ class Panel:
 
     # --- rows ----------------------------------------------------------------------------------------------------------------
 
-    def rows(self, name: str, source: str) -> pa.Table:
-        """Rows of a table that the source said and the last bar can see."""
-        return rows_seen(self._core, name, source, self._until + self._delay)
+    def rows(self, name: str, *sources: str) -> pa.Table:
+        """Rows of a table that the sources said and the last bar can see."""
+        return rows_seen(self._core, name, sources, self._until + self._delay)
 
     def own(self, name: str) -> pa.Table:
-        """Rows of a table by this cadence's source."""
+        """Rows of a table by this cadence's sources."""
         return self._tables[name]
 
     def tracks(self, name: str, table: pa.Table, values: Mapping[str, Floats], usable: Bools) -> Rows:
@@ -183,9 +208,22 @@ class Panel:
 
     # --- what many features read ---------------------------------------------------------------------------------------------
 
+    def gate(self, name: str, values: Floats, tick: float) -> Gate:
+        """Causal outlier gate of one quantity of the instruments (METHODOLOGY 3.2); `tick`: its smallest MAD."""
+        rule = self.spec.outliers
+        mad_bars = self.steps(rule.mad_d * 24)
+        grid = self.when % round(self.rule.reference_step_h * HOUR_US) == 0
+        least = round(rule.min_coverage * rule.mad_d * 24 / self.rule.reference_step_h)
+        off, mad = rolling.bands(values, grid, self.steps(rule.median_h), mad_bars, least, tick)
+        aside, flagged = rolling.set_aside(off, mad, self.venue, self.starts, rule.limit, int(rule.support_h / self.rule.step_h))
+        self.gates[name] = Gate(aside, flagged, values, off, mad)
+        return self.gates[name]
+
     @cached_property
     def open_interest(self) -> OpenInterest:
-        """Open interest, carried forward up to the cadence's limit. Amounts that are not finite and positive count as not received."""
+        """Open interest, carried forward up to the cadence's limit. Amounts that are not finite and positive count as not received;
+        one that is set aside leaves the last good one in its place.
+        """
         table = self.own("open_interest")
         native = asof.floats(table.column("open_interest_native")) / asof.floats(table.column("oi_sides"))
         base = asof.floats(table.column("open_interest_base"))
@@ -195,27 +233,42 @@ class Panel:
             raise UnusableInput(f"open_interest has a native_unit outside {', '.join(NATIVE_UNITS)}; declare it or reject the row")
         usable = np.isfinite(native) & (native > 0) & np.isfinite(base) & (base > 0)
         usd = np.where(np.isfinite(usd) & (usd > 0), usd, np.nan)
-        columns = {"native": native, "base": base, "usd": usd, "unit": asof.floats(codes)}
+        columns = {"native": native, "base": base, "usd": usd, "unit": asof.floats(codes), "log": estimators.logs(native)}
         rows = self.tracks("open_interest", table, columns, usable)
         shown = self.sample(rows, self.rule.carry_h)
+        aside = self.gate("open_interest", self.level(rows, "log", shown), self.spec.outliers.open_interest_tick).aside
+        age = self.age(rows, shown)
+        shown, age = self._kept(shown, age, aside)
         unit = np.nan_to_num(self.level(rows, "unit", shown), nan=-1.0).astype(np.int64)
-        return OpenInterest(
-            self.level(rows, "native", shown), unit, self.level(rows, "base", shown), self.level(rows, "usd", shown), self.age(rows, shown)
-        )
+        return OpenInterest(self.level(rows, "native", shown), unit, self.level(rows, "base", shown), self.level(rows, "usd", shown), age)
+
+    def _kept(self, shown: Ints, age_h: Floats, aside: Bools) -> tuple[Ints, Floats]:
+        """(row, age) at each bar after values were set aside: the last one not set aside, within the carry limit."""
+        if not aside.any():
+            return shown, age_h
+        source = rolling.last_kept((shown >= 0) & ~aside, int(self.rule.carry_h / self.rule.step_h))
+        rows = np.arange(len(shown))[:, None]
+        age = age_h[rows, np.maximum(source, 0)] + (np.arange(self.bars) - source) * self.rule.step_h
+        good = (source >= 0) & ((source == np.arange(self.bars)) | (age <= self.rule.carry_h))
+        return np.where(good, shown[rows, np.maximum(source, 0)], -1), np.where(good, age, np.nan)
 
     @cached_property
     def price(self) -> Price:
         """Close of the candle that ends at the bar; else the mark that open interest of the bar implies; else the fresher of the two."""
         table = self.own("candles")
         close = asof.floats(table.column("close_usd"))
+        extremes = {name: asof.floats(table.column(name)) for name in ("high_usd", "low_usd")}
         usable = np.isfinite(close) & (close > 0) & (asof.floats(table.column("interval_h")) == self.rule.step_h)
-        rows = self.tracks("candles", table, {"close": close}, usable)
+        rows = self.tracks("candles", table, {"close": close, "log": estimators.logs(close), **extremes}, usable)
         shown = self.sample(rows, self.rule.carry_h)
-        candle, candle_age = self.level(rows, "close", shown), self.age(rows, shown)
+        aside = self.gate("price", self.level(rows, "log", shown), self.spec.outliers.price_tick).aside
+        shown, candle_age = self._kept(shown, self.age(rows, shown), aside)
+        candle = self.level(rows, "close", shown)
+        high, low = (np.where(candle_age < self.rule.step_h, self.level(rows, name, shown), np.nan) for name in extremes)
         oi = self.open_interest
         mark = oi.stated_usd / oi.base
-        implied = np.isfinite(mark) & ~(candle_age <= oi.age_h) & ~(candle_age < self.rule.step_h)
-        return Price(np.where(implied, mark, candle), np.where(implied, oi.age_h, candle_age), implied)
+        implied = np.isfinite(mark) & ~(candle_age <= oi.age_h) & ~(candle_age < self.rule.step_h) & ~aside
+        return Price(np.where(implied, mark, candle), np.where(implied, oi.age_h, candle_age), implied, high, low)
 
     @cached_property
     def usd(self) -> Floats:
@@ -229,20 +282,79 @@ class Panel:
         """Log of the quantity index's step, per asset and bar (OI.3)."""
         return estimators.chain_links(self.open_interest.native, self.open_interest.unit, self.usd, self.starts)
 
+    @cached_property
+    def log_quantity(self) -> tuple[Ints, Ints]:
+        """(ln Q in steps of 1 / LOG_SCALE, known links so far), (assets, bars + 1), counted from the panel's first bar: only differences mean
+        something.
+        """
+        return rolling.cumulated(self.links, rolling.LOG_SCALE)
+
     def returns(self, hours: float) -> Floats:
         """Log price return over a span of time, per asset and bar."""
-        return estimators.log_returns(self.price.usd, self.usd, self.starts, self.steps(hours))
+        steps = self.steps(hours)
+        return self.once(f"returns {steps}", lambda: estimators.log_returns(self.price.usd, self.usd, self.starts, steps))
+
+    @cached_property
+    def volume(self) -> Floats:
+        """Amount traded in the bar per instrument, base units, from candles that end at the bar."""
+        table = self.own("candles")
+        amount = asof.floats(table.column("volume_base"))
+        usable = np.isfinite(amount) & (amount >= 0) & (asof.floats(table.column("interval_h")) == self.rule.step_h)
+        rows = self.tracks("candles", table, {"amount": amount}, usable)
+        shown = self.sample(rows, 0.0)
+        return self.level(rows, "amount", shown)
+
+    @cached_property
+    def quality(self) -> Floats:
+        """OI.13 per instrument: `max(0, 1 - rate / 0.05)`, rate = share of bars over 30 d whose change of open interest exceeds what traded
+        in the bar (Giagkiozis, Said 2024). 1 where volume or amount is not known in base units.
+        """
+        rules, oi = self.spec.features, self.open_interest
+        change = np.full(oi.base.shape, np.nan)
+        fresh = oi.age_h < self.rule.step_h
+        pairs = fresh[:, 1:] & fresh[:, :-1] & (oi.unit[:, 1:] == oi.unit[:, :-1])
+        change[:, 1:] = np.where(pairs, np.abs(oi.base[:, 1:] - oi.base[:, :-1]), np.nan)
+        broken = np.where(np.isfinite(change) & np.isfinite(self.volume), (change > self.volume) * 1.0, np.nan)
+        broken[oi.unit != NATIVE_UNITS.index("base")] = np.nan
+        sums, known = rolling.cumulated(broken, 1.0)
+        steps = self.steps(rules.oi_violation_d * 24)
+        count = rolling.window_sums(sums, known, steps, 1, 1.0)
+        held = known[:, 1:] - known[:, np.maximum(np.arange(self.bars) + 1 - steps, 0)]
+        rate = np.where(held >= self.least(steps) // 2, count / np.maximum(held, 1), 0.0)
+        found: Floats = np.maximum(0.0, 1.0 - rate / rules.oi_violation_limit)
+        return found
+
+    def weighed(self, values: Floats) -> tuple[Floats, Floats]:
+        """(weights, values) behind the average of an asset's instruments: FU.4, ramped and capped by venue."""
+        rules = self.spec.features
+        ramp = self.steps(rules.venue_ramp_d * 24)
+        return rolling.average_weights(values, self.usd, self.quality, self.venue, self.starts, ramp, rules.venue_cap)
 
     def means(self, values: Floats) -> Floats:
-        """Mean over an asset's instruments, weighted by USD open interest of the bar before."""
-        return estimators.weighted_means(values, self.usd, self.starts)
+        """Average over an asset's instruments; NaN where none shows a value."""
+        weights, held = self.weighed(values)
+        return self.totals(np.where(weights > 0, weights * held, np.nan))
+
+    @cached_property
+    def venue_shares(self) -> Floats:
+        """Weight of each venue in averages, (assets, venues, bars), by open interest: adds up to 1, or all 0 where none is known."""
+        weights, _ = self.weighed(np.where(np.isfinite(self.usd), 1.0, np.nan))
+        found = np.zeros((len(self.assets), len(self.venues), self.bars))
+        for a in range(len(self.assets)):
+            for i in range(self.starts[a], self.starts[a + 1]):
+                found[a, self.venue[i]] += weights[i]
+        return found
 
     @cached_property
     def sigma_h(self) -> Floats:
         """Standard deviation of log returns per square root of an hour, about zero, over the trailing spec.sigma_d days."""
-        steps = self.steps(self.spec.features.sigma_d * 24)
-        roots = estimators.root_mean_squares(self.returns(self.rule.step_h), steps, self.least(steps))
-        found: Floats = roots / np.sqrt(self.rule.step_h)
+        return self.volatility(self.spec.features.sigma_d * 24)
+
+    def volatility(self, hours: float) -> Floats:
+        """Root of the mean squared log return per bar over a span, per square root of an hour."""
+        steps = self.steps(hours)
+        squares, known = self.once("squares", lambda: rolling.cumulated(self.returns(self.rule.step_h) ** 2, rolling.SQUARE_SCALE))
+        found: Floats = rolling.window_roots(squares, known, steps, self.least(steps)) / np.sqrt(self.rule.step_h)
         return found
 
     @cached_property
@@ -260,15 +372,22 @@ class Panel:
         """Where a price of the asset is implied by open interest."""
         return self.any_of(self.price.implied)
 
-    def asset_price(self) -> Floats:
-        """Price of the asset's instrument with the largest USD open interest at the bar, in its own base unit; NaN where none is priced."""
-        found, largest = self.unknown(), np.full((len(self.assets), self.bars), -1.0)
+    @cached_property
+    def leaders(self) -> Ints:
+        """Per asset and bar: its priced instrument with the largest USD open interest, -1 where none is priced."""
+        found, largest = np.full((len(self.assets), self.bars), -1), np.full((len(self.assets), self.bars), -1.0)
         for a in range(len(self.assets)):
             for i in range(self.starts[a], self.starts[a + 1]):
                 size = np.nan_to_num(self.usd[i], nan=0.0)
                 better = np.isfinite(self.price.usd[i]) & (size > largest[a])
-                found[a, better], largest[a, better] = self.price.usd[i, better], size[better]
+                found[a, better], largest[a, better] = i, size[better]
         return found
+
+    def of_leader(self, values: Floats) -> Floats:
+        """A value of the instruments as the asset's leader has it, in its own base unit; NaN where none is priced."""
+        if not len(self.instruments):
+            return self.unknown()
+        return np.where(self.leaders >= 0, values[np.maximum(self.leaders, 0), np.arange(self.bars)], np.nan)
 
     def present(self) -> Bools:
         """Per asset and bar: has any measured row younger than spec.presence_d been seen."""

@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from transforms import asof, estimators
 from transforms.features.contract import Feature, Measured, measured, named
 from transforms.features.panel import Panel
-from transforms.spec import CadenceRule, Spec
+from transforms.rules import CadenceRule
+from transforms.spec import Spec
 
 _READS: Final = frozenset({"long_short", "open_interest", "candles"})
 
@@ -30,6 +31,11 @@ def _log_ratio(panel: Panel, metric: str) -> Measured:
     return measured(panel.means(panel.level(rows, "ratio", shown)), panel.youngest(panel.age(rows, shown)))
 
 
+def _large_against_crowd(panel: Panel) -> Measured:
+    large, crowd = _log_ratio(panel, "top_position"), _log_ratio(panel, "global_account")
+    return measured(large.value - crowd.value, np.fmax(large.age_h, crowd.age_h))
+
+
 def _span(_spec: Spec, rule: CadenceRule) -> timedelta:
     return timedelta(hours=rule.carry_h) + 2 * rule.step
 
@@ -43,6 +49,24 @@ FEATURES: Final = named(
         _READS,
         _span,
         lambda panel: _log_ratio(panel, "global_account"),
+    ),
+    Feature(
+        "long_short_top_accounts_log",
+        "PO.2",
+        "log",
+        "ln(long accounts / short accounts) of top traders, weighted by open interest",
+        _READS,
+        _span,
+        lambda panel: _log_ratio(panel, "top_account"),
+    ),
+    Feature(
+        "large_against_crowd_log",
+        "PO.3",
+        "log",
+        "long_short_top_positions_log - long_short_accounts_log: positive = large traders are longer than the crowd (tested, in no index)",
+        _READS,
+        _span,
+        _large_against_crowd,
     ),
     Feature(
         "long_short_top_positions_log",

@@ -7,11 +7,12 @@ from typing import Final
 
 import numpy as np
 
-from transforms import estimators
+from transforms import estimators, rolling
 from transforms.estimators import HOURS_A_YEAR, Floats
 from transforms.features.contract import Feature, Measured, Why, measured, named
 from transforms.features.panel import Panel
-from transforms.spec import CadenceRule, Spec
+from transforms.rules import CadenceRule
+from transforms.spec import Spec
 
 _READS: Final = frozenset({"candles", "open_interest"})
 
@@ -41,9 +42,26 @@ def _volatility(panel: Panel, root: Floats) -> Measured:
 
 
 def _volatility_24h(panel: Panel) -> Measured:
-    steps = panel.steps(24)
-    root = estimators.root_mean_squares(panel.returns(panel.rule.step_h), steps, panel.least(steps)) / np.sqrt(panel.rule.step_h)
-    return _volatility(panel, root * np.sqrt(HOURS_A_YEAR))
+    return _volatility(panel, panel.volatility(24) * np.sqrt(HOURS_A_YEAR))
+
+
+def _surprise(panel: Panel) -> Measured:
+    short, long = panel.volatility(24), panel.sigma_h
+    ratio = short / np.where(long > 0, long, np.nan)
+    value = estimators.logs(ratio.ravel()).reshape(ratio.shape)
+    why = {Why.FLAT: (short == 0) | (long == 0), Why.TOO_FEW: np.isfinite(panel.price_age_h), Why.IMPLIED: panel.price_implied}
+    return measured(value, panel.price_age_h, why)
+
+
+def _distance(panel: Panel) -> Measured:
+    steps = panel.steps(panel.spec.features.distance_d * 24)
+    level, known = rolling.cumulated(panel.returns(panel.rule.step_h), rolling.LOG_SCALE)
+    value = rolling.above_mean(level, known, steps, panel.least(steps))
+    return measured(value, panel.price_age_h, {Why.TOO_FEW: np.isfinite(panel.price_age_h), Why.IMPLIED: panel.price_implied})
+
+
+def _return_24h(panel: Panel) -> Measured:
+    return measured(panel.returns(24), panel.price_age_h, {Why.NO_BASE: np.isfinite(panel.price_age_h), Why.IMPLIED: panel.price_implied})
 
 
 def _back(days: float, rule: CadenceRule) -> timedelta:
@@ -85,6 +103,33 @@ FEATURES: Final = named(
         _READS,
         _sigma_span,
         lambda panel: _volatility(panel, panel.sigma_h * np.sqrt(HOURS_A_YEAR)),
+    ),
+    Feature(
+        "volatility_surprise",
+        "2.7",
+        "log",
+        "ln(RV_24h / RV_30d), both roots of mean squared log returns of the grid's bars",
+        _READS,
+        _sigma_span,
+        _surprise,
+    ),
+    Feature(
+        "return_24h",
+        "2.7",
+        "log",
+        "log price return over 24 h, weighted by open interest",
+        _READS,
+        lambda _, rule: _back(1, rule),
+        _return_24h,
+    ),
+    Feature(
+        "price_distance_200d",
+        "2.7",
+        "log",
+        "ln P_t minus the mean of ln P over 200 d (report only)",
+        _READS,
+        lambda spec, rule: _back(spec.features.distance_d, rule),
+        _distance,
     ),
     Feature(
         "momentum_7d",

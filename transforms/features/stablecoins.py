@@ -16,7 +16,8 @@ from transforms import asof, estimators
 from transforms.estimators import DAY_US, HOUR_US, Floats
 from transforms.features.contract import Feature, Measured, Why, measured, named
 from transforms.features.panel import Panel, at_rows
-from transforms.spec import CadenceRule, Spec
+from transforms.rules import CadenceRule
+from transforms.spec import Spec
 
 _TOTAL: Final = "ALL"
 
@@ -46,6 +47,27 @@ def _growth(panel: Panel, days: float) -> Measured:
     return measured(value[None, :], np.where(by_total, total_age, age)[None, :], {Why.NO_BASE: seen[None, :]})
 
 
+def _issuance(panel: Panel) -> Measured:
+    """ST.1: change of the newest day against the day before, USD. Circulating supply leaves out what is authorised but not issued."""
+    table = panel.rows("stablecoin_supply", panel.rule.supply_source)
+    supply = asof.floats(table.column("circulating_usd"))
+    usable = np.isfinite(supply) & (supply > 0)
+    total, listed = (np.full(panel.bars, np.nan) for _ in range(2))
+    age, total_age = np.full(panel.bars, np.nan), np.full(panel.bars, np.nan)
+    for track in asof.tracks_of(table, ("stablecoin",))[1]:
+        rows = asof.in_tracks("stablecoin_supply", table, keys=("stablecoin",), tracks=[track], columns={"supply": supply}, usable=usable)
+        now, before, now_age = _ends(panel, rows, DAY_US, round(panel.spec.features.supply_base_tolerance_h * HOUR_US) - 1)
+        change = now - before
+        if track == (_TOTAL,):
+            total, total_age = change, now_age
+        else:
+            both = np.isfinite(change)
+            listed = np.where(both, np.where(np.isfinite(listed), listed, 0.0) + np.where(both, change, 0.0), listed)
+            age = np.fmin(age, np.where(both, now_age, np.nan))
+    by_total = np.isfinite(total)
+    return measured(np.where(by_total, total, listed)[None, :], np.where(by_total, total_age, age)[None, :])
+
+
 def _ends(panel: Panel, rows: asof.Rows, span: int, tolerance: int) -> tuple[Floats, Floats, Floats]:
     """Of one coin: (supply shown at the bar, supply of the day `span` earlier as known at the bar, age of the first in h)."""
     shown = panel.sample(rows, panel.spec.features.supply_age_h)
@@ -60,6 +82,15 @@ def _span(days: float, spec: Spec, rule: CadenceRule) -> timedelta:
 
 
 FEATURES: Final = named(
+    Feature(
+        "stablecoin_issuance_usd_24h",
+        "ST.1",
+        "USD per day",
+        "change of circulating supply over the newest known day; inventory authorised but not issued is not in circulation",
+        frozenset({"stablecoin_supply"}),
+        lambda spec, rule: _span(1, spec, rule),
+        _issuance,
+    ),
     Feature(
         "stablecoin_growth_7d",
         "ST.2",

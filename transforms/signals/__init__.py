@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from transforms.signals import carry, conviction, flow, positioning, stablecoin, trend
+from transforms.signals import carry, conviction, flow, options, positioning, stablecoin, trend
 from transforms.signals.contract import Signal
 
 SIGNALS: Final[dict[str, Signal]] = {
-    signal.feature: signal for family in (carry, trend, flow, positioning, stablecoin, conviction) for signal in family.SIGNALS
+    signal.feature: signal for family in (carry, trend, options, flow, positioning, stablecoin, conviction) for signal in family.SIGNALS
 }

@@ -8,11 +8,11 @@ from typing import Final
 
 import numpy as np
 
-from transforms.estimators import DAY_US, HOUR_US, Floats
+from transforms.estimators import DAY_US, HOUR_US, Bools, Floats
 from transforms.features.contract import WORDS, Codes, Measured, Why
 from transforms.features.panel import Panel
-from transforms.signals.scores import ecdf_scores, held_scores
-from transforms.spec import Constituent
+from transforms.rules import Constituent
+from transforms.signals.scores import ecdf_scores, held_scores, robust_scores
 
 
 class State(IntEnum):
@@ -60,7 +60,7 @@ class Signal:
     def score(self, feature: Measured, constituent: Constituent, panel: Panel) -> Scored:
         """METHODOLOGY 3.1 and 3.3 on the panel: score against the past, then hold and decay while there is no fresh input."""
         rule, spec = panel.rule, panel.spec
-        fresh = feature.fresh(_fresh_h(panel, self.feature))
+        fresh = feature.fresh(fresh_h(panel, self.feature))
         first = max(0, panel.window_first - int(np.ceil(rule.stale.horizon_h / rule.step_h)))
         scores, history = self.against_past(feature, constituent, panel, first)
         held, factor = held_scores(
@@ -74,22 +74,28 @@ class Signal:
 
     def against_past(self, feature: Measured, constituent: Constituent, panel: Panel, first: int) -> tuple[Floats, Floats]:
         """(score, effective history in days) from bar `first` on."""
-        rule, score = panel.rule, panel.spec.score
-        return ecdf_scores(
-            np.ascontiguousarray(feature.value),
-            feature.fresh(_fresh_h(panel, self.feature)),
-            panel.when,
-            panel.when % round(rule.reference_step_h * HOUR_US) == 0,
-            first,
-            round(score.window_d * DAY_US),
-            round(score.half_life_d * DAY_US),
-            rule.reference_step_h / 24,
-            score.min_history_d,
-            constituent.norm == "anchored",
-            constituent.floor,
-        )
+        usable = feature.fresh(fresh_h(panel, self.feature))
+        return against_past(feature.value, usable, panel, first, constituent.norm == "anchored", constituent.floor)
 
 
-def _fresh_h(panel: Panel, feature: str) -> float:
+def against_past(
+    values: Floats, usable: Bools, panel: Panel, first: int, anchored: bool, floor: float, window_d: float | None = None
+) -> tuple[Floats, Floats]:
+    """(score in [-1, 1], effective history in days) from bar `first` on, by the method the spec selects.
+
+    values: (rows, bars) of the panel; `window_d`: reference window where it is not the spec's own.
+    """
+    rule, score = panel.rule, panel.spec.score
+    reference = panel.when % round(rule.reference_step_h * HOUR_US) == 0
+    window = round((score.window_d if window_d is None else window_d) * DAY_US)
+    rows = np.ascontiguousarray(values)
+    days, least = rule.reference_step_h / 24, score.min_history_d
+    if score.method == "robust_z":
+        return robust_scores(rows, usable, panel.when, reference, first, window, days, least, anchored, floor, score.z_limit)
+    half_life = round(score.half_life_d * DAY_US)
+    return ecdf_scores(rows, usable, panel.when, reference, first, window, half_life, days, least, anchored, floor)
+
+
+def fresh_h(panel: Panel, feature: str) -> float:
     """Age below which the feature counts as fresh at this cadence."""
     return next(use.fresh_h for use in panel.rule.uses if use.feature == feature)

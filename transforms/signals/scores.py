@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
 
 from transforms.estimators import Bools, Floats, Ints, kernel
+from transforms.rolling import middle, sorted_in, sorted_out, spread
 
 #: Rank weights are integers, round(2^30 * 2^(instant / half-life)), so their sums do not depend on order. Instants count from the start
 #: of the block of two half-lives that t lies in: any run over any range uses the same integers. A weight is at most 2^32 (its square
@@ -125,6 +127,72 @@ def ecdf_scores(
                     scores[r, bar] = float(below + upto - total) / float(total)
             t = end
     return scores, history
+
+
+@kernel
+def robust_scores(
+    values: Floats,
+    usable: Bools,
+    when: Ints,
+    reference: Bools,
+    first: int,
+    window_us: int,
+    reference_days: float,
+    min_days: float,
+    anchored: bool,
+    floor: float,
+    limit: float,
+) -> tuple[Floats, Floats]:
+    """METHODOLOGY 3.1, the alternative: `2 Phi(z) - 1`, `z = (x - median) / max(1.4826 MAD, floor)` within +-limit; history in days.
+
+    Unweighted, over the same strictly past reference sample as `ecdf_scores`. Anchored values are distances from the anchor, which takes
+    the place of the median: MAD is then the median of sizes. Without a floor a sample without spread has no score.
+    """
+    rows, bars = values.shape
+    scores = np.full((rows, bars), np.nan)
+    history = np.zeros((rows, bars))
+    for r in range(rows):
+        ordered = np.empty(bars + 1)
+        size, low = 0, 0
+        for t in range(bars):
+            if t >= 1 and reference[t - 1] and usable[r, t - 1]:
+                size = sorted_in(ordered, size, abs(values[r, t - 1]) if anchored else values[r, t - 1])
+            while low < t and when[low] <= when[t] - window_us:
+                if reference[low] and usable[r, low]:
+                    size = sorted_out(ordered, size, abs(values[r, low]) if anchored else values[r, low])
+                low += 1
+            if t < first:
+                continue
+            history[r, t] = size * reference_days
+            if not usable[r, t] or size == 0 or size * reference_days < min_days:
+                continue
+            centre = 0.0 if anchored else middle(ordered, size)
+            deviation = middle(ordered, size) if anchored else spread(ordered, size, centre)
+            width = max(1.4826 * deviation, floor)
+            if width > 0.0:
+                z = min(limit, max(-limit, (values[r, t] - centre) / width))
+                scores[r, t] = math.erf(z / math.sqrt(2.0))
+    return scores, history
+
+
+@kernel
+def trailing_quantile(values: Floats, when: Ints, reference: Bools, first: int, window_us: int, share: float, least: int) -> Floats:
+    """Quantile (lower, unweighted) of the known values on the reference grid in (t - window, t), strictly past; NaN below `least` of them."""
+    rows, bars = values.shape
+    found = np.full((rows, bars), np.nan)
+    for r in range(rows):
+        ordered = np.empty(bars + 1)
+        size, low = 0, 0
+        for t in range(bars):
+            if t >= 1 and reference[t - 1] and np.isfinite(values[r, t - 1]):
+                size = sorted_in(ordered, size, values[r, t - 1])
+            while low < t and when[low] <= when[t] - window_us:
+                if reference[low] and np.isfinite(values[r, low]):
+                    size = sorted_out(ordered, size, values[r, low])
+                low += 1
+            if t >= first and size >= least and size > 0:
+                found[r, t] = ordered[min(size - 1, math.floor(share * size))]
+    return found
 
 
 @kernel
