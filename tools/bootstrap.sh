@@ -33,6 +33,5 @@ else
   echo "uv could not install: trying pip"
   .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --compile -r requirements.lock
 fi
-echo "compiling the kernels once (numba keeps them beside the sources)"
-PYTHONPATH=. .venv/bin/python -m transforms.warm
+PYTHONPATH=. .venv/bin/python -m plugins.kernels
 touch .venv/installed

@@ -16,7 +16,9 @@ import pyarrow as pa
 from tests.property.synthetic import ASSETS, SPAN, known_by
 from transforms.features import FEATURES
 from transforms.features.contract import Feature
-from transforms.index.build import Measurement, Stamp, derive, lookback, measure
+from transforms.index.build import Stamp, derive, lookback, measure, stored
+from transforms.index.checkpoint import Checkpoint
+from transforms.index.measure import Measurement
 from transforms.schema import content_sha256
 from transforms.signals import SIGNALS
 from transforms.signals.contract import Signal
@@ -51,7 +53,7 @@ def measured(case: Case, core: Core, window: Window) -> Measurement:
 
 
 def observe(case: Case, core: Core, window: Window) -> Bits:
-    """Everything measured in a window as bits: feature:name and signal:name -> int64 of (assets, bars, parts)."""
+    """Everything measured in a window as bits: feature:name, signal:name, part:name -> int64 of (assets, bars, parts)."""
     one = measured(case, core, window)
     first, shape = one.panel.window_first, (len(one.panel.assets), one.panel.bars)
 
@@ -61,6 +63,7 @@ def observe(case: Case, core: Core, window: Window) -> Bits:
         return np.ascontiguousarray(stacked).view(np.int64)
 
     found = {f"feature:{name}": bits(f.value, f.age_h, f.why) for name, f in one.features.items()}
+    found |= {f"part:{name}": bits(r.p, r.factor, r.history_d, r.state, r.why) for name, r in (one.ranked | one.controls).items()}
     return found | {f"signal:{name}": bits(s.score, s.factor, s.history_d, s.state, s.why) for name, s in one.scored.items()}
 
 
@@ -155,10 +158,18 @@ LAWS: dict[str, Callable[[Case, Bits], list[str]]] = {
 }
 
 
-def tables(case: Case, core: Core, window: Window) -> dict[str, pa.Table]:
-    """The three published tables, assets taken from the rows."""
-    one = derive(core, window, case.cadence, case.spec, stamp=STAMP, features=case.features, signals=case.signals)
-    return {"features": one.features, "contributions": one.contributions, "sentiment": one.sentiment}
+def tables(case: Case, core: Core, window: Window, before: Checkpoint | None = None) -> dict[str, pa.Table]:
+    """The published tables, assets taken from the rows."""
+    return derive(core, window, case.cadence, case.spec, stamp=STAMP, before=before, features=case.features, signals=case.signals)
+
+
+def checkpoint_for(made: Mapping[str, pa.Table], window: Window) -> Checkpoint | None:
+    """The last checkpoint at or before the start of a window, as it was stored."""
+    rows = made["checkpoints"]
+    early = rows.filter(pa.compute.less_equal(rows.column("as_of"), pa.scalar(window.start, rows.schema.field("as_of").type)))
+    if not early.num_rows:
+        return None
+    return stored(early.filter(pa.compute.equal(early.column("as_of"), pa.compute.max(early.column("as_of")))))
 
 
 def hashes(found: Mapping[str, pa.Table]) -> dict[str, str]:
@@ -168,3 +179,14 @@ def hashes(found: Mapping[str, pa.Table]) -> dict[str, str]:
 def up_to(found: Mapping[str, pa.Table], cut: datetime) -> dict[str, pa.Table]:
     end = pa.scalar(to_ms(cut) * 1000).cast(pa.timestamp("us", tz="UTC"))
     return {name: table.filter(pa.compute.less_equal(table.column("as_of"), end)) for name, table in found.items()}
+
+
+def between(found: Mapping[str, pa.Table], window: Window) -> dict[str, pa.Table]:
+    """Rows whose as_of lies in a window."""
+    low, high = (pa.scalar(to_ms(instant) * 1000).cast(pa.timestamp("us", tz="UTC")) for instant in (window.start, window.end))
+    return {
+        name: table.filter(
+            pa.compute.and_(pa.compute.greater(table.column("as_of"), low), pa.compute.less_equal(table.column("as_of"), high))
+        )
+        for name, table in found.items()
+    }

@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
+from transforms.rules import FeatureRule, OutlierRule, Part, ScoreRule
 from transforms.schema import arrow_schema
-from transforms.spec import SPEC, FeatureRule, ScoreRule, Spec
+from transforms.spec import SPEC, Spec
 from transforms.tables import TABLES
 from transforms.windows import CADENCES, Window, partition_days, to_ms, utc
 
@@ -18,18 +19,54 @@ MINUTE_US = 60_000_000
 INSTANT = pa.timestamp("us", tz="UTC")
 SOURCE = {"1h": "binance", "1d": "coinalyze"}
 
+
+def _parts(level_d: float) -> tuple[Part, ...]:
+    return tuple(replace(part, window_d=level_d) if part.window_d else part for part in SPEC.fragility_parts)
+
+
 #: Same method, shorter memory: windows that fill and empty within the generated span.
 SHORT_HOURLY: Spec = replace(
     SPEC,
     score=ScoreRule(window_d=8, half_life_d=3, min_history_d=1, warm_d=4),
-    features=FeatureRule(oi_drawdown_d=3, momentum_d=(1, 2, 4), sigma_d=2, supply_growth_d=(2, 5), presence_d=2, terms_age_d=2),
+    features=FeatureRule(
+        oi_change_h=(1, 6, 24, 60),
+        oi_drawdown_d=3,
+        oi_level_d=5,
+        oi_violation_d=2,
+        venue_ramp_d=1,
+        distance_d=6,
+        momentum_d=(1, 2, 4),
+        sigma_d=2,
+        supply_growth_d=(2, 5),
+        presence_d=2,
+        terms_age_d=2,
+    ),
+    outliers=OutlierRule(mad_d=4),
+    fragility_parts=_parts(5),
     confidence=replace(SPEC.confidence, reference_oi_d=3),
+    schemes=replace(SPEC.schemes, min_history_d=6, ciss_min_history_d=4, correlation_half_life_d=5),
+    market=replace(SPEC.market, assets=("AAA", "BBB", "DDD"), capped_asset="AAA", share_window_d=3),
 )
 SHORT_DAILY: Spec = replace(
     SPEC,
     score=ScoreRule(window_d=60, half_life_d=20, min_history_d=8, warm_d=20),
-    features=FeatureRule(oi_drawdown_d=20, momentum_d=(3, 7, 20), sigma_d=10, supply_growth_d=(5, 10), presence_d=10, terms_age_d=10),
+    features=FeatureRule(
+        oi_change_h=(24, 48, 120, 240),
+        oi_drawdown_d=20,
+        oi_level_d=30,
+        oi_violation_d=20,
+        distance_d=30,
+        momentum_d=(3, 7, 20),
+        sigma_d=10,
+        supply_growth_d=(5, 10),
+        presence_d=10,
+        terms_age_d=10,
+    ),
+    outliers=OutlierRule(mad_d=20),
+    fragility_parts=_parts(30),
     confidence=replace(SPEC.confidence, reference_oi_d=10),
+    schemes=replace(SPEC.schemes, min_history_d=30, ciss_min_history_d=20, correlation_half_life_d=20),
+    market=replace(SPEC.market, assets=("AAA", "BBB", "DDD"), capped_asset="AAA", share_window_d=10),
 )
 SHORT = {"1h": SHORT_HOURLY, "1d": SHORT_DAILY}
 SPAN = {
@@ -134,12 +171,18 @@ def market(cadence: str, seed: int = 7) -> dict[str, pa.Table]:
         priced = _without(rng, size, 0.02, (size // 3, size // 3 + 4))
         volume = rng.lognormal(8, 1, size)
         taken = np.where(rng.random(size) < 0.3, np.nan, volume * rng.uniform(0.3, 0.7, size))
-        bars = {"open_usd": None, "high_usd": None, "low_usd": None, "trades": None, "interval_h": step_h}
+        reach = price[priced] * np.exp(np.abs(rng.normal(0, 0.004 * np.sqrt(step_h), int(priced.sum()))))
+        bars = {"open_usd": None, "high_usd": reach, "low_usd": price[priced] ** 2 / reach, "trades": None, "interval_h": step_h}
         parts["candles"].append(
             core_table(
                 "candles", when[priced], close_usd=price[priced], volume_base=volume[priced], taker_buy_base=taken[priced], **bars, **who
             )
         )
+
+        if cadence == "1h":
+            told = _without(rng, size, 0.04, (size // 4, size // 4 + 5))
+            premium = np.round(0.6 * rng.normal(1e-4, 3e-4, size), 7)[told]
+            parts["premiums"].append(core_table("premiums", when[told], interval_h=1.0, premium_share=premium, **who))
 
         quarter = (when[:, None] - step + step // 4 * np.arange(1, 5)).ravel()
         flows = _without(rng, len(quarter), 0.02)
@@ -155,7 +198,7 @@ def market(cadence: str, seed: int = 7) -> dict[str, pa.Table]:
             )
         )
 
-        for metric, middle in (("global_account", 0.6), ("top_position", 0.5)):
+        for metric, middle in (("global_account", 0.6), ("top_account", 0.55), ("top_position", 0.5)):
             split = _without(rng, size, 0.03, (size // 5, size // 5 + 6))
             share = np.clip(middle + np.cumsum(rng.normal(0, 0.01, size)), 0.2, 0.8)[split]
             parts["long_short"].append(
@@ -191,12 +234,57 @@ def market(cadence: str, seed: int = 7) -> dict[str, pa.Table]:
                 )
             )
     parts["stablecoin_supply"] = _supply(rng, grid)
+    if cadence == "1h":
+        parts["option_chain"], parts["volatility_index"] = _options(rng, grid)
     shuffled = {}
     for name, tables in parts.items():
         if tables:
             whole = pa.concat_tables(tables)
             shuffled[name] = whole.take(rng.permutation(whole.num_rows))
     return shuffled
+
+
+def _options(rng: np.random.Generator, grid: np.ndarray) -> tuple[list[pa.Table], list[pa.Table]]:
+    """Chains of one asset every 5 hours, some late, one restated; the venue's volatility index every hour."""
+    week = 7 * 24 * 60 * MINUTE_US
+    who = {"source": "deribit", "venue": "deribit", "asset": "AAA"}
+    chains = []
+    for number, at in enumerate(grid[::5]):
+        ends = at // week * week + week * np.array([1, 2, 5, 14])
+        level = 0.5 + 0.2 * np.sin(number / 9)
+        strikes = 100.0 * np.exp(np.arange(-5, 6) * 0.08)
+        expiry, strike, call = (axis.ravel() for axis in np.meshgrid(ends, strikes, [True, False], indexing="ij"))
+        count = len(expiry)
+        if number % 29 == 11:
+            continue
+        names = [f"AAA-{int(e // week)}-{k:.0f}-{'C' if c else 'P'}" for e, k, c in zip(expiry, strike, call, strict=True)]
+        chains.append(
+            core_table(
+                "option_chain",
+                np.full(count, at),
+                np.full(count, at + (90 if number % 17 == 3 else 1) * MINUTE_US),
+                instrument=names,
+                expiry_at=expiry,
+                strike_usd=strike,
+                option_type=["call" if c else "put" for c in call],
+                settlement="coin",
+                open_interest_base=rng.lognormal(4, 1, count),
+                volume_24h_base=rng.lognormal(2, 1, count),
+                mark_iv=level - 0.1 * np.log(strike / 100) + 0.3 * np.log(strike / 100) ** 2 + 0.02 * rng.random(count),
+                underlying_usd=100.0 + rng.normal(0, 0.5),
+                index_usd=100.0,
+                **who,
+            )
+        )
+    restated = chains[len(chains) // 2]
+    again = restated.set_column(restated.column_names.index("revision"), "revision", pa.array(np.ones(restated.num_rows, dtype=np.int64)))
+    late = restated.column("as_of")[0].value + 3 * 60 * MINUTE_US
+    known = pa.array(np.full(restated.num_rows, late)).cast(INSTANT)
+    chains.append(again.set_column(again.column_names.index("known_at"), "known_at", known).cast(restated.schema))
+    dvol = core_table(
+        "volatility_index", grid, instrument="AAA-DVOL", interval_h=1.0, implied_volatility=0.5 + 0.1 * np.sin(np.arange(len(grid)) / 40), **who
+    )
+    return chains, [dvol]
 
 
 def _supply(rng: np.random.Generator, grid: np.ndarray) -> list[pa.Table]:

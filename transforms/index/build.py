@@ -1,101 +1,80 @@
-"""From core tables to features, contributions and the index of a window: one pure function for every cadence.
+"""From core tables to the published tables of a window: one pure function for every cadence.
 
-Each value at t is computed from the rows the bar at t can see and from nothing older than the look-back, so a window cut in pieces,
-in any order, gives the same bits as the whole.
+Each value at t is computed from the rows the bar at t can see and from nothing older than the look-back and the checkpoint before it; so a
+window cut in pieces, each continued from the checkpoint before it, gives the same bits as the whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from itertools import product
-from typing import Final
+from datetime import datetime
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from transforms.asof import UnusableInput
-from transforms.estimators import Bools, Floats
+from transforms.estimators import Floats
 from transforms.features import FEATURES
-from transforms.features.contract import WORDS, Feature, Measured, Why
-from transforms.features.panel import INSTRUMENT_TABLES, Panel
-from transforms.index.attribution import contribution
-from transforms.index.confidence import Confidence, confidence
-from transforms.index.sentiment import Doubt, Sentiment, doubt_words, sentiment
-from transforms.schema import arrow_schema, empty
+from transforms.features.contract import Feature, Measured
+from transforms.index import cohorts, market, probability
+from transforms.index.checkpoint import Checkpoint, packed, unpacked
+from transforms.index.composite import Composite
+from transforms.index.measure import NEAR, Measurement, lookback, measure, reach, reads, voices
+from transforms.index.rows import (
+    REASONS,
+    Frame,
+    Line,
+    Stamp,
+    contribution_rows,
+    feature_rows,
+    instants,
+    moment,
+    numbers,
+    outlier_rows,
+    regime_rows,
+    words,
+)
+from transforms.index.schemes import SCHEMES
+from transforms.index.sentiment import Doubt, bands, doubt_words
+from transforms.index.walk import Walked, cut, walk
+from transforms.index.warn import event_rows
+from transforms.schema import empty
 from transforms.signals import SIGNALS
-from transforms.signals.contract import Scored, Signal, State, wording
-from transforms.spec import EPOCH_START, CadenceRule, Constituent, Spec
+from transforms.signals.contract import Signal
+from transforms.signals.percentiles import Ranked
+from transforms.spec import Spec
 from transforms.tables import TABLES
-from transforms.vocabulary import BANDS, STATUSES
-from transforms.windows import Window, partition_days
+from transforms.vocabulary import BANDS, REGIMES, RISK_STATES, SIDES, STATUSES
+from transforms.windows import Window
 
-_INSTANT: Final = pa.timestamp("us", tz="UTC")
-#: rows of a chunk that columns with one value share
-_CHUNK: Final = 65_536
+__all__ = ["OUTPUT", "Checkpoint", "Stamp", "derive", "lookback", "measure", "reach", "reads", "stored", "voices"]
 
-
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """What every published row carries about the run: vocabulary `market`, `vintage`, `code_sha`."""
-
-    market: str
-    vintage: str
-    code_sha: str
-
-
-@dataclass(frozen=True, slots=True)
-class Derived:
-    """Rows of the three published index tables, in declared schema and key order."""
-
-    features: pa.Table
-    contributions: pa.Table
-    sentiment: pa.Table
+#: what `derive` makes, in the order in which it is written
+OUTPUT: Final = (
+    "features",
+    "contributions",
+    "readings",
+    "events",
+    "regime_changes",
+    "liquidation_levels",
+    "scheme_weights",
+    "outliers",
+    "checkpoints",
+)
+#: the market as a whole
+MARKET: Final = "MKT"
+_WHY_CODES: Final = len(REASONS) // 4
 
 
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """Features and scores on a panel, before they become rows."""
-
-    panel: Panel
-    features: dict[str, Measured]
-    scored: dict[str, Scored]
-
-
-def lookback(spec: Spec, cadence: str, features: Mapping[str, Feature] = FEATURES) -> timedelta:
-    """How far before a window its core rows must reach, where they exist: the longest feature, the reference window, a held score."""
-    rule = spec.cadence(cadence)
-    longest = max(features[use.feature].lookback(spec, rule) for use in rule.uses)
-    return longest + timedelta(days=spec.score.window_d, hours=rule.stale.horizon_h) + rule.step
-
-
-def reads(spec: Spec, cadence: str, features: Mapping[str, Feature] = FEATURES) -> set[str]:
-    """Core tables the cadence needs."""
-    return set().union(*(features[use.feature].reads for use in spec.cadence(cadence).uses))
-
-
-def measure(
-    core: Mapping[str, pa.Table],
-    window: Window,
-    cadence: str,
-    spec: Spec,
-    *,
-    assets: Sequence[str] | None = None,
-    features: Mapping[str, Feature] = FEATURES,
-    signals: Mapping[str, Signal] = SIGNALS,
-) -> Measurement:
-    """All features of the cadence and all active signals, on one panel."""
-    rule = spec.cadence(cadence)
-    if window.start.date() < EPOCH_START:
-        raise UnusableInput(f"window {window} begins before {EPOCH_START}, the first day index version {spec.index_version} covers")
-    start = max(window.start - lookback(spec, cadence, features), _first_as_of(core, rule) - rule.step)
-    panel = Panel(core, start=min(start, window.start), window_start=window.start, end=window.end, rule=rule, spec=spec, assets=assets)
-    found = {use.feature: features[use.feature].compute(panel) for use in rule.uses}
-    scored = {one.feature: signals[one.feature].score(found[one.feature], one, panel) for one in spec.active(cadence)}
-    return Measurement(panel, found, scored)
+def stored(rows: pa.Table) -> Checkpoint | None:
+    """The checkpoint in rows of `checkpoints` of one cadence and instant; None where there are none."""
+    if not rows.num_rows:
+        return None
+    as_of: datetime = rows.column("as_of")[0].as_py()
+    return Checkpoint(as_of, {row["asset"]: unpacked(row["state"]) for row in rows.select(["asset", "state"]).to_pylist()})
 
 
 def derive(
@@ -106,170 +85,358 @@ def derive(
     *,
     assets: Sequence[str] | None = None,
     stamp: Stamp,
+    before: Checkpoint | None = None,
     features: Mapping[str, Feature] = FEATURES,
     signals: Mapping[str, Signal] = SIGNALS,
-) -> Derived:
-    """Features, contributions and sentiment for as_of in (window.start, window.end].
+) -> dict[str, pa.Table]:
+    """Tables of OUTPUT for as_of in (window.start, window.end], in declared schema and key order.
 
-    core: rows by table name with the columns of TABLES[name], any order, all revisions, reaching back `lookback` where they exist; they are
-    only read. A missing table counts as empty. assets: one row per bar for each of these, whatever is known of it; None: every asset in
-    the bars at which something younger than 30 d is known of it. Raises UnusableInput where rows break their table's declaration.
+    core: rows by table name with the columns of TABLES[name], any order, all revisions, reaching back `lookback` before the window and
+    before the checkpoint, where they exist; they are only read. A missing table counts as empty. assets: one row per bar for each of these,
+    whatever is known of it; None: every asset in the bars at which something younger than 30 d is known of it. before: the checkpoint to
+    continue from, at or before the window's start; None: what has a memory begins with the window. Raises UnusableInput where rows break
+    their table's declaration, ValueError for a checkpoint after the window's start.
     """
-    one = measure(core, window, cadence, spec, assets=assets, features=features, signals=signals)
-    panel, first = one.panel, one.panel.window_first
-    shape = (len(panel.assets), panel.bars - first)
-    keep = panel.present()[:, first:] if assets is None else np.ones(shape, dtype=bool)
-    if not keep.any():
-        return Derived(*(empty(TABLES[name]) for name in ("features", "contributions", "sentiment")))
-    active, weights = spec.active(cadence), spec.weights(cadence)
-    parts = [
-        contribution(weights[c.feature], c.sign, one.scored[c.feature].score[:, first:], one.scored[c.feature].factor[:, first:])
-        for c in active
-    ]
-    sure = confidence(panel, [one.scored[c.feature] for c in active], [weights[c.feature] for c in active])
-    index = sentiment(parts, active, sure, spec)
-    frame = _Frame(panel, keep, cadence, spec, stamp)
-    return Derived(
-        _feature_rows(frame, one.features),
-        _contribution_rows(frame, active, weights, one.scored, parts),
-        _sentiment_rows(frame, index, sure, one.features),
-    )
+    if before is not None and before.as_of > window.start:
+        raise ValueError(f"found a checkpoint of {before.as_of} for the window {window}; hand over one at or before its start")
+    run = window if before is None else Window(before.as_of, window.end)
+    also = before.assets if before is not None and assets is None else ()
+    one = measure(core, run, cadence, spec, assets=assets, also=also, features=features, signals=signals)
+    panel = one.panel
+    if not panel.assets or panel.bars == panel.window_first:
+        return {name: empty(TABLES[name]) for name in OUTPUT}
+    found = walk(one, cadence, spec, before)
+    first = int(np.searchsorted(panel.when, int(window.start.timestamp()) * 1_000_000, side="right"))
+    keep = panel.present()[:, first:] if assets is None else np.ones((len(panel.assets), panel.bars - first), dtype=bool)
+    frame = Frame(panel, keep, first, cadence, spec, stamp)
+    return _Tables(frame, one, found, cadence, spec).all()
 
 
-def _first_as_of(core: Mapping[str, pa.Table], rule: CadenceRule) -> datetime:
-    """The oldest as_of the cadence could read: bars before it hold nothing."""
-    oldest = datetime.max.replace(tzinfo=UTC)
-    for name, source in [*((name, rule.source) for name in INSTRUMENT_TABLES), ("stablecoin_supply", rule.supply_source)]:
-        table = core.get(name)
-        if table is not None and {"source", "as_of"} <= set(table.column_names):
-            found = pc.min(table.filter(pc.equal(table.column("source"), source)).column("as_of").cast(_INSTANT)).as_py()
-            oldest = min(oldest, found or oldest)
-    return oldest
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """Rows of the frame's bars out of a run that may have begun before them."""
 
+    frame: Frame
+    one: Measurement
+    found: Walked
+    cadence: str
+    spec: Spec
 
-class _Frame:
-    """What the rows of the three tables share: which (asset, bar) pairs are kept, in key order, and the stamp."""
+    @property
+    def shift(self) -> int:
+        """Bars of the run before the frame."""
+        return self.frame.first - self.one.panel.window_first
 
-    def __init__(self, panel: Panel, keep: Bools, cadence: str, spec: Spec, stamp: Stamp) -> None:
-        self.keep = keep
-        self.shape = keep.shape
-        self.first = panel.window_first
-        self.panel = panel
-        self.asset, bar = np.nonzero(keep)
-        self.as_of = panel.when[self.first :][bar]
-        self.known_at = panel.cutoff[self.first :][bar]
-        self.constants = {
-            "cadence": cadence,
-            "market": stamp.market,
-            "vintage": stamp.vintage,
-            "index_version": spec.index_version,
-            "spec_sha256": spec.sha256,
-            "code_sha": stamp.code_sha,
+    def late(self, values: NDArray[Any]) -> NDArray[Any]:
+        """The frame's bars of a grid of the run."""
+        return np.broadcast_to(values[:, self.shift :], self.frame.shape)
+
+    def all(self) -> dict[str, pa.Table]:
+        """Every table."""
+        markets = self._markets()
+        return {
+            "features": self._features(),
+            "contributions": _beside(self._contributions(), self._market_contributions(markets)),
+            "readings": _beside(self._readings(), self._market_readings(markets)),
+            "events": self._events(),
+            "regime_changes": regime_rows(self.frame, self.found.explained, self.shift),
+            "liquidation_levels": self._ladders(),
+            "scheme_weights": self._scheme_weights(),
+            "outliers": outlier_rows(self.frame, self.one.panel.gates),
+            "checkpoints": self._checkpoints(),
         }
 
-    def grid(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
-        """Values of the window's bars, (assets or 1, bars)."""
-        return np.broadcast_to(values[:, self.first :], self.shape)
-
-    def rows(self, name: str, width: int, columns: Mapping[str, pa.Array]) -> pa.Table:
-        """A table of `width` rows for each kept pair."""
-        count = len(self.asset) * width
-        common: dict[str, pa.Array | pa.ChunkedArray] = {
-            "asset": words(np.repeat(self.asset, width), self.panel.assets),
-            "as_of": pa.array(np.repeat(self.as_of, width)).cast(_INSTANT),
-            "known_at": pa.array(np.repeat(self.known_at, width)).cast(_INSTANT),
-            "date": partition_days(pa.array(np.repeat(self.as_of, width)).cast(_INSTANT)),
-            **{column: repeated(value, count) for column, value in self.constants.items()},
+    def _features(self) -> pa.Table:
+        panel, fresh = self.one.panel, {use.feature: use.fresh_h for use in self.one.panel.rule.uses}
+        early = panel.bars - self.found.quantity.shape[1]
+        ahead = ((0, 0), (early, 0))
+        book = {
+            name: Measured(
+                np.pad(one.value, ahead, constant_values=np.nan), np.pad(one.age_h, ahead, constant_values=np.nan), np.pad(one.why, ahead)
+            )
+            for name, one in self.found.book.items()
         }
-        table = TABLES[name]
-        return pa.table([{**common, **columns}[column] for column in table.columns], schema=arrow_schema(table))
+        sparse = {use.feature for use in panel.rule.uses if use.sparse}
+        return feature_rows(self.frame, {**self.one.features, **book}, {**fresh, **dict.fromkeys(book, panel.rule.step_h)}, sparse)
 
-    def tiled(self, values: Sequence[str]) -> pa.Array:
-        """The same words for every kept pair."""
-        return words(np.tile(np.arange(len(values)), len(self.asset)), values)
+    # --- contributions ------------------------------------------------------------------------------------------------------------
 
-    def stacked(self, values: Iterable[NDArray[np.generic]]) -> NDArray[np.generic]:
-        """Grids side by side: for each kept pair, one value of each."""
-        return np.stack([grid[self.keep] for grid in values], axis=1).ravel()
+    def _lines(self) -> Iterator[Line]:
+        one, first = self.one, self.frame.first
+        weights = self.spec.weights(self.cadence)
+        for constituent, points in zip(self.spec.active(self.cadence), self.found.s_parts, strict=True):
+            score = one.scored[constituent.feature]
+            reason = score.state * np.int8(_WHY_CODES) + score.why
+            yield Line(
+                "S",
+                constituent.family,
+                constituent.feature,
+                weights[constituent.feature],
+                constituent.sign,
+                score.score[:, first:],
+                score.factor[:, first:],
+                score.history_d[:, first:],
+                self.late(points),
+                reason[:, first:],
+                one.features[constituent.feature].value.shape[0] > 1 or not _market_wide(constituent.feature),
+            )
+        yield from self._composed("F", self.found.f_made)
+        yield from self._composed("X", self.found.x_made)
+
+    def _composed(self, index: str, made: Composite) -> Iterator[Line]:
+        run, shape = self.one.panel.window_first, self.found.f.shape
+        signs = {part.feature: part.sign for part in self.spec.parts(index, self.cadence)}
+        for share in made.shares:
+            if share.feature in signs:
+                ranked = self._ranked(share.feature, run, shape)
+                score, factor, history, reason = ranked.p, ranked.factor, ranked.history_d, ranked.state * np.int8(_WHY_CODES) + ranked.why
+            else:  # a product: its factors carry the reasons
+                score, factor = made.levels[share.component], np.ones(shape)
+                history, reason = np.zeros(shape), np.zeros(shape, dtype=np.int8)
+            yield Line(
+                index,
+                share.component,
+                share.feature,
+                share.weight,
+                signs.get(share.feature, 1),
+                self.late(score),
+                self.late(factor),
+                self.late(history),
+                self.late(share.points),
+                self.late(reason),
+                not _market_wide(share.feature),
+            )
+
+    def _ranked(self, feature: str, run: int, shape: tuple[int, ...]) -> Ranked:
+        return self.found.near if feature == NEAR else cut(self.one.ranked[feature], run, shape)
+
+    def _contributions(self) -> pa.Table:
+        panel = self.one.panel
+        shares = panel.venue_shares[:, :, self.frame.first :]
+        return contribution_rows(self.frame, list(self._lines()), shares, panel.venues)
+
+    # --- readings -----------------------------------------------------------------------------------------------------------------
+
+    def _readings(self) -> pa.Table:
+        frame, found, panel = self.frame, self.found, self.one.panel
+        keep = frame.keep
+
+        def number(values: NDArray[Any]) -> pa.Array:
+            return numbers(self.late(values)[keep])
+
+        def word(codes: NDArray[Any], values: Sequence[str]) -> pa.Array:
+            late = self.late(codes)
+            return words(np.where(late < 0, len(values), late)[keep], [*values, None])
+
+        side = np.where(np.isfinite(found.f) & (np.round(found.carry, 6) != 0) & np.isfinite(found.carry), (found.carry < 0) * 1, -1)
+        regime = found.regimes
+        columns = {
+            "s": number(found.sentiment.s),
+            "s_ex": number(found.sentiment.s_ex),
+            "s_pct": number(found.s_pct),
+            "band": word(found.sentiment.band, BANDS),
+            "f": number(found.f),
+            "crowded_side": word(side, SIDES),
+            "x": number(found.x),
+            "confidence": number(found.s_confidence.value),
+            "conf_coverage": number(found.base.coverage),
+            "conf_freshness": number(found.s_confidence.freshness),
+            "conf_agreement": number(found.base.agreement),
+            "conf_history": number(found.s_confidence.history),
+            "f_confidence": number(found.f_confidence.value),
+            "x_confidence": number(found.x_confidence.value),
+            "status": words(self.late(found.sentiment.status)[keep], STATUSES),
+            "reason": self._reason(),
+            "regime": word(regime.code, REGIMES),
+            "regime_since": instants(self.late(regime.since)[keep], (self.late(regime.code) >= 0)[keep]),
+            "risk_state": word(found.risk[0], RISK_STATES),
+            "risk_value": number(found.risk[1]),
+            "p_cascade_24h": number(found.warned.probability.p),
+            "cascade_base_rate": number(found.warned.probability.base_rate),
+            "cascade_skill": number(found.warned.probability.skill),
+            "cascade_reason": words(self.late(found.warned.probability.why)[keep], [probability.WORDS[why] for why in probability.Why]),
+            **{f"s_{scheme}": number(found.weighted.values[scheme]) for scheme in SCHEMES},
+            "f_ciss": number(found.f_ciss),
+            "price_usd": numbers(frame.of_panel(panel.of_leader(panel.price.usd))[keep]),
+            "oi_quantity_index": number(found.quantity),
+            "oi_drawdown_90d": numbers(frame.of_panel(self.one.features["oi_drawdown_90d"].value)[keep]),
+        }
+        return frame.rows("readings", 1, columns)
+
+    def _reason(self) -> pa.Array:
+        """Why S is doubtful or withheld; F and X where their own doubts are others."""
+        doubts = [doubt_words(Doubt(code)) for code in range(2 * max(Doubt))]
+        own, f, x = (
+            self.late(codes)[self.frame.keep].astype(np.int64)
+            for codes in (self.found.sentiment.doubts, self.found.f_doubts, self.found.x_doubts)
+        )
+        size = len(doubts)
+        code, place = np.unique((own * size + f) * size + x, return_inverse=True)
+        texts: list[str | None] = []
+        for one in code.tolist():
+            parts = (one // size // size, one // size % size, one % size)
+            said = [doubts[parts[0]]] + [f"{name}: {doubts[part]}" for name, part in zip("FX", parts[1:], strict=True) if part & ~parts[0]]
+            texts.append(" | ".join(text for text in said if text))
+        return words(place, texts)
+
+    # --- the market -----------------------------------------------------------------------------------------------------------------
+
+    def _markets(self) -> dict[str, market.Market]:
+        panel, rule = self.one.panel, self.spec.market
+        weights = market.weights(panel.totals(panel.usd), panel.assets, rule, panel.rule.step_h, panel.window_first)[
+            :, panel.window_first :
+        ]
+        values = {"S": (self.found.sentiment.s, 50.0), "F": (self.found.f, 0.0), "X": (self.found.x, 0.0)}
+        made = {name: market.aggregate(value, weights, rule, neutral) for name, (value, neutral) in values.items()}
+        held = np.nan_to_num(weights, nan=0.0)
+        sure = {"confidence": self.found.s_confidence, "f_confidence": self.found.f_confidence, "x_confidence": self.found.x_confidence}
+        trust = {name: _blended(held, one.value) for name, one in sure.items()}
+        trust |= {
+            "conf_freshness": _blended(held, sure["confidence"].freshness),
+            "conf_history": _blended(held, sure["confidence"].history),
+        }
+        trust |= {"conf_coverage": _blended(held, self.found.base.coverage), "conf_agreement": _blended(held, self.found.base.agreement)}
+        self._notes[MARKET] = {"weights": weights, "trust": trust}
+        return made
+
+    @property
+    def _notes(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.one.panel.once("market notes", dict)
+        return found
+
+    def _market_bars(self) -> NDArray[np.int64]:
+        """Bars of the frame at which the market has weights."""
+        known = np.isfinite(self._notes[MARKET]["weights"]).any(axis=0)
+        if len(self.one.panel.assets) and not set(self.spec.market.assets) & set(self.one.panel.assets):
+            known[:] = False
+        return np.flatnonzero(known[self.shift :])
+
+    def _market_readings(self, made: Mapping[str, market.Market]) -> pa.Table:
+        bars = self._market_bars()
+        at = bars + self.shift
+        s, trust = made["S"].value[at], self._notes[MARKET]["trust"]
+        count = len(bars)
+        band = bands(s, self.spec.band_edges)
+        unknown = {name: pa.nulls(count, TYPE) for name, TYPE in _nullable("readings").items()}
+        columns = {
+            **unknown,
+            "s": numbers(s),
+            "f": numbers(made["F"].value[at]),
+            "x": numbers(made["X"].value[at]),
+            "band": words(np.where(band < 0, len(BANDS), band), [*BANDS, None]),
+            **{name: numbers(values[at]) for name, values in trust.items()},
+            "status": words(made["S"].status[at], STATUSES),
+            "reason": words((made["S"].status[at] > 0) * 1, ["", "assets of the market without a value"]),
+            "cascade_reason": words(np.zeros(count, dtype=np.int64), ["not estimated for the market"]),
+        }
+        return self.frame.table("readings", words(np.zeros(count, dtype=np.int64), [MARKET]), bars, columns)
+
+    def _market_contributions(self, made: Mapping[str, market.Market]) -> pa.Table:
+        bars, weights = self._market_bars(), self._notes[MARKET]["weights"]
+        at = bars + self.shift
+        members = [n for n, asset in enumerate(self.one.panel.assets) if asset in self.spec.market.assets]
+        lines = []
+        for name, one in sorted(made.items()):
+            value = {"S": (self.found.sentiment.s - 50.0) / 50.0, "F": self.found.f / 100.0, "X": self.found.x / 100.0}[name]
+            lines += [(name, n, value[n, at], np.nan_to_num(one.contributions[n, at], nan=0.0)) for n in members]
+        width, count = len(lines), len(bars)
+        if not width or not count:
+            return empty(TABLES["contributions"])
+
+        def side_by_side(values: Sequence[Floats]) -> NDArray[Any]:
+            return np.stack(list(values), axis=1).ravel()
+
+        tile = np.tile(np.arange(width), count)
+        score = side_by_side([line[2] for line in lines])
+        columns = {
+            "index_name": words(tile, [line[0] for line in lines]),
+            "component": words(np.zeros(width * count, dtype=np.int64), ["asset"]),
+            "feature": words(tile, [self.one.panel.assets[line[1]] for line in lines]),
+            "by_venue": words(np.zeros(width * count, dtype=np.int64), ["all"]),
+            "weight": numbers(side_by_side([weights[line[1], at] for line in lines])),
+            "sign": pa.array(np.ones(width * count, dtype=np.int64)),
+            "score": numbers(score),
+            "stale_factor": numbers(np.isfinite(score) * 1.0),
+            "history_days": numbers(np.zeros(width * count)),
+            "contribution": numbers(side_by_side([line[3] for line in lines])),
+            "reason": words(np.isnan(score) * 1, ["", "withheld"]),
+        }
+        whole = self.frame.table("contributions", words(np.zeros(width * count, dtype=np.int64), [MARKET]), np.repeat(bars, width), columns)
+        return whole.filter(pc.greater(whole.column("weight"), 0.0))  # an asset nobody had heard of yet has none
+
+    def _events(self) -> pa.Table:
+        rows = event_rows(
+            self.found.warned.events, self.one.panel.assets, self.cadence, self.found.s_confidence.value, self.spec, self.shift
+        )
+        places = {asset: n for n, asset in enumerate(self.one.panel.assets)}
+        return self.frame.listed("events", [row for row in rows if self.frame.keep[places[row["asset"]], row["bar"]]])
+
+    # --- what is rare ---------------------------------------------------------------------------------------------------------------
+
+    def _ladders(self) -> pa.Table:
+        panel, rule = self.one.panel, self.spec.cohorts
+        price = panel.of_leader(panel.price.usd)[:, panel.window_first :]
+        found = []
+        for bar, state in self.found.ladders:
+            if bar < self.shift:
+                continue
+            for a, asset in enumerate(panel.assets):
+                if not (self.frame.keep[a, bar - self.shift] and price[a, bar] > 0):
+                    continue
+                for level, long, short in zip(*cohorts.ladder(state, a, float(price[a, bar]), rule), strict=True):
+                    if abs(level / price[a, bar] - 1.0) <= rule.ladder_reach_share and max(long, short) >= rule.ladder_least_share:
+                        shares = {"long_mass_share": min(1.0, float(long)), "short_mass_share": min(1.0, float(short))}
+                        found.append({"asset": asset, "bar": bar - self.shift, "level_usd": float(level), **shares})
+        return self.frame.listed("liquidation_levels", found)
+
+    def _scheme_weights(self) -> pa.Table:
+        families, found = list(self.spec.family_weights(self.cadence)), []
+        for scheme in SCHEMES:
+            weights = self.found.weighted.weights[scheme]
+            for n, a, bar in _month_starts(self.frame.when, self.frame.keep, len(families)):
+                value = float(weights[n, a, bar + self.shift])
+                found.append({"asset": self.one.panel.assets[a], "bar": bar, "scheme": scheme, "family": families[n], "weight": value})
+        return self.frame.listed("scheme_weights", found)
+
+    def _checkpoints(self) -> pa.Table:
+        found = []
+        for point in self.found.checkpoints:
+            bar = int(np.searchsorted(self.frame.when, int(point.as_of.timestamp()) * 1_000_000))
+            if bar < len(self.frame.when) and moment(int(self.frame.when[bar])) == point.as_of:
+                found += [{"asset": asset, "bar": bar, "state": packed(block)} for asset, block in point.blocks.items()]
+        return self.frame.listed("checkpoints", found)
 
 
-def words(codes: NDArray[np.generic], values: Sequence[str | None]) -> pa.Array:
-    """values[codes] as a string column."""
-    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(values, type=pa.string())).cast(pa.string())
+def _month_starts(when: NDArray[np.int64], keep: NDArray[np.bool_], families: int) -> Iterator[tuple[int, int, int]]:
+    """(family, asset, bar) of the kept bars that end at the start of a month."""
+    months = when.astype("datetime64[us]").astype("datetime64[M]").astype("datetime64[us]").astype(np.int64)
+    for bar in np.flatnonzero(months == when).tolist():
+        for a in np.flatnonzero(keep[:, bar]).tolist():
+            for n in range(families):
+                yield n, a, bar
 
 
-def numbers(values: NDArray[np.generic]) -> pa.Array:
-    """A float column: NaN becomes null, -0.0 becomes 0."""
-    found = values.astype(np.float64) + 0.0
-    return pa.array(found, mask=~np.isfinite(found))
+def _market_wide(feature: str) -> bool:
+    """Is the input the same for every asset, so that no venue of the asset has a share in it."""
+    known = FEATURES.get(feature)
+    return known is not None and known.reads <= {"stablecoin_supply"}
 
 
-def repeated(value: str, count: int) -> pa.ChunkedArray:
-    """A column of one value whose chunks share their memory."""
-    chunk = pa.array([value] * min(count, _CHUNK), type=pa.string())
-    return pa.chunked_array([chunk.slice(0, min(_CHUNK, count - at)) for at in range(0, count, _CHUNK)], type=pa.string())
+def _blended(weights: Floats, values: Floats) -> Floats:
+    """Weighted sum over assets in order, unknown as 0; (bars,)."""
+    found: Floats = np.zeros(values.shape[1])
+    for a in range(len(values)):
+        found = found + weights[a] * np.where(np.isfinite(values[a]), values[a], 0.0)
+    return np.minimum(found, 1.0)
 
 
-def _feature_rows(frame: _Frame, features: Mapping[str, Measured]) -> pa.Table:
-    names = sorted(features)
-    rule = {use.feature: use.fresh_h for use in frame.panel.rule.uses}
-    whys = []
-    for name in names:
-        one = features[name]
-        stale = np.isfinite(one.value) & ~one.fresh(rule[name])
-        whys.append(frame.grid(np.where(stale, np.int8(Why.STALE), one.why)))
-    columns = {
-        "feature": frame.tiled(names),
-        "feature_value": numbers(frame.stacked(frame.grid(features[name].value) for name in names)),
-        "input_age_h": numbers(frame.stacked(frame.grid(features[name].age_h) for name in names)),
-        "reason": words(frame.stacked(whys), [WORDS[why] for why in Why]),
-    }
-    return frame.rows("features", len(names), columns)
+def _nullable(name: str) -> dict[str, pa.DataType]:
+    return {field.name: field.type for field in empty(TABLES[name]).schema if field.nullable}
 
 
-def _contribution_rows(
-    frame: _Frame,
-    active: Sequence[Constituent],
-    weights: Mapping[str, float],
-    scored: Mapping[str, Scored],
-    parts: Sequence[Floats],
-) -> pa.Table:
-    ordered = [scored[c.feature] for c in active]
-    reasons = [wording(state, why) for state, why in product(State, Why)]
-    count = len(frame.asset)
-
-    def grids(values: Iterable[NDArray[np.generic]]) -> NDArray[np.generic]:
-        return frame.stacked(frame.grid(one) for one in values)
-
-    columns = {
-        "family": frame.tiled([c.family for c in active]),
-        "feature": frame.tiled([c.feature for c in active]),
-        "weight": numbers(np.tile([weights[c.feature] for c in active], count)),
-        "sign": pa.array(np.tile(np.array([c.sign for c in active], dtype=np.int64), count)),
-        "score": numbers(grids(one.score for one in ordered)),
-        "stale_factor": numbers(grids(one.factor for one in ordered)),
-        "history_days": numbers(grids(one.history_d for one in ordered)),
-        "contribution": numbers(frame.stacked(np.broadcast_to(part, frame.shape) for part in parts)),
-        "reason": words(grids(one.state * np.int8(len(Why)) + one.why for one in ordered), reasons),
-    }
-    return frame.rows("contributions", len(active), columns)
-
-
-def _sentiment_rows(frame: _Frame, index: Sentiment, sure: Confidence, features: Mapping[str, Measured]) -> pa.Table:
-    keep = frame.keep
-    doubts = [doubt_words(Doubt(code)) for code in range(2 * max(Doubt))]
-    columns = {
-        "s": numbers(index.s[keep]),
-        "s_ex": numbers(index.s_ex[keep]),
-        "band": words(np.where(index.band < 0, len(BANDS), index.band)[keep], [*BANDS, None]),
-        "confidence": numbers(sure.value[keep]),
-        "conf_coverage": numbers(sure.coverage[keep]),
-        "conf_freshness": numbers(sure.freshness[keep]),
-        "conf_agreement": numbers(sure.agreement[keep]),
-        "conf_history": numbers(sure.history[keep]),
-        "status": words(index.status[keep], STATUSES),
-        "reason": words(index.doubts[keep], doubts),
-        "price_usd": numbers(frame.grid(frame.panel.asset_price())[keep]),
-        "oi_drawdown_90d": numbers(frame.grid(features["oi_drawdown_90d"].value)[keep]),
-    }
-    return frame.rows("sentiment", 1, columns)
+def _beside(assets: pa.Table, extra: pa.Table) -> pa.Table:
+    """Rows of the market put where its name belongs among the assets."""
+    if not extra.num_rows:
+        return assets
+    before = int(pc.sum(pc.less(assets.column("asset"), MARKET)).as_py() or 0)
+    return pa.concat_tables([assets.slice(0, before), extra, assets.slice(before)])

@@ -1,4 +1,4 @@
-"""How far S can be trusted at a bar: coverage, freshness, agreement and history, each in [0, 1] (METHODOLOGY 4.5)."""
+"""How far a number can be trusted at a bar: coverage, freshness, agreement and history, each in [0, 1] (METHODOLOGY 4.5)."""
 
 from __future__ import annotations
 
@@ -7,25 +7,34 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transforms import estimators
-from transforms.estimators import Bools, Floats, Ints, kernel
+from transforms import rolling
+from transforms.estimators import DAY_US, HOUR_US, Bools, Floats, Ints, kernel
+from transforms.features.contract import Measured
 from transforms.features.panel import Panel
+from transforms.rules import ConfidenceRule
 from transforms.signals.contract import Scored, State
-from transforms.spec import ConfidenceRule
+from transforms.signals.scores import trailing_quantile
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What all numbers of an asset stand on, (assets, bars of the window): the same for S, F and X."""
+
+    coverage: Floats
+    agreement: Floats
+    #: venues with open interest at the bar
+    venues: Ints
+    #: was an input of the bar beyond the outlier gate's limit
+    outlier: Bools
 
 
 @dataclass(frozen=True, slots=True)
 class Confidence:
-    """Confidence and its four parts, (assets, bars of the window), and what stands beside them in words."""
+    """Confidence of one number and the two parts that are its own; warming, stale: does an input lack history, is one without fresh input."""
 
     value: Floats
-    coverage: Floats
     freshness: Floats
-    agreement: Floats
     history: Floats
-    #: venues with open interest at the bar
-    venues: Ints
-    #: does a constituent lack history; is one without fresh input
     warming: Bools
     stale: Bools
 
@@ -42,16 +51,30 @@ def combined(coverage: Floats, freshness: Floats, agreement: Floats, history: Fl
     return found
 
 
-def confidence(panel: Panel, scored: Sequence[Scored], weights: Sequence[float]) -> Confidence:
-    """Confidence for the bars of the window.
+def ground(panel: Panel, dispersion: Measured) -> Ground:
+    """Coverage: share of reference open interest (median share over 30 d) whose instruments show a value within the carry limit.
 
-    coverage: share of reference open interest (median share over 30 d) whose instruments show a value within the carry limit;
-    freshness: sum of weights times stale factors; history: weighted mean of min(1, effective history / warm_d);
-    agreement: the spec's constant, since no asset of this version is held from more than one venue.
+    Agreement: `.5 + .5 (1 - min(1, dispersion / its trailing q95))`, dispersion of funding across venues; the spec's constant where it
+    cannot be measured. Half the weight only: in a real crisis venues do disagree, and that is signal.
     """
-    rule: ConfidenceRule = panel.spec.confidence
+    rule, first = panel.spec.confidence, panel.window_first
+    coverage = _coverage(panel, panel.steps(rule.reference_oi_d * 24))
+    outlier = np.zeros(coverage.shape, dtype=bool)
+    for gate in panel.gates.values():
+        outlier |= panel.any_of(gate.aside | gate.flagged)[:, first:]
+    return Ground(coverage, _agreement(panel, dispersion, rule), _venues(panel), outlier)
+
+
+def confidence(base: Ground, freshness: Floats, history: Floats, warming: Bools, stale: Bools, rule: ConfidenceRule) -> Confidence:
+    """Confidence of one number from its own freshness and history."""
+    powers = (rule.coverage_power, rule.freshness_power, rule.agreement_power, rule.history_power)
+    return Confidence(combined(base.coverage, freshness, base.agreement, history, powers), freshness, history, warming, stale)
+
+
+def of_scores(base: Ground, scored: Sequence[Scored], weights: Sequence[float], panel: Panel) -> Confidence:
+    """Confidence of S. freshness: sum of weights times stale factors; history: weighted mean of min(1, effective history / warm_d)."""
     first = panel.window_first
-    shape = (len(panel.assets), panel.bars - first)
+    shape = base.coverage.shape
     freshness, history = np.zeros(shape), np.zeros(shape)
     warming, stale = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
     for one, weight in zip(scored, weights, strict=True):
@@ -59,18 +82,26 @@ def confidence(panel: Panel, scored: Sequence[Scored], weights: Sequence[float])
         history = history + weight * np.minimum(1.0, one.history_d[:, first:] / panel.spec.score.warm_d)
         warming = warming | (one.state[:, first:] == State.WARMING)
         stale = stale | (one.state[:, first:] >= State.STALE)
-    coverage = _coverage(panel, panel.steps(rule.reference_oi_d * 24))
-    agreement = np.full(shape, rule.agreement_unmeasured)
-    freshness, history = np.minimum(freshness, 1.0), np.minimum(history, 1.0)
-    powers = (rule.coverage_power, rule.freshness_power, rule.agreement_power, rule.history_power)
-    value = combined(coverage, freshness, agreement, history, powers)
-    return Confidence(value, coverage, freshness, agreement, history, _venues(panel), warming, stale)
+    return confidence(base, np.minimum(freshness, 1.0), np.minimum(history, 1.0), warming, stale, panel.spec.confidence)
+
+
+def _agreement(panel: Panel, dispersion: Measured, rule: ConfidenceRule) -> Floats:
+    first, score = panel.window_first, panel.spec.score
+    reference = panel.when % round(panel.rule.reference_step_h * HOUR_US) == 0
+    least = round(score.min_history_d * 24 / panel.rule.reference_step_h)
+    values = np.ascontiguousarray(dispersion.value)
+    usual = trailing_quantile(values, panel.when, reference, first, round(score.window_d * DAY_US), rule.dispersion_quantile, least)
+    now, usual = values[:, first:], usual[:, first:]
+    ratio = np.where(usual > 0, now / np.where(usual > 0, usual, 1.0), np.where(now > 0, 1.0, 0.0))
+    agree = rule.agreement_unmeasured + (1.0 - rule.agreement_unmeasured) * (1.0 - np.minimum(1.0, ratio))
+    found: Floats = np.where(np.isfinite(now) & np.isfinite(usual), agree, rule.agreement_unmeasured)
+    return found
 
 
 def _coverage(panel: Panel, steps: int) -> Floats:
     """Fresh share of reference open interest; 0 where the asset had none for the whole reference span."""
     first = panel.window_first
-    share = estimators.median_shares(panel.usd, panel.starts, steps, first)[:, first:]
+    share = rolling.median_shares(panel.usd, panel.starts, steps, first)[:, first:]
     live = np.isfinite(panel.usd[:, first:])
     found = np.zeros((len(panel.assets), panel.bars - first))
     for a in range(len(panel.assets)):

@@ -9,11 +9,12 @@ from typing import Final
 
 import numpy as np
 
-from transforms.estimators import Floats
+from transforms.estimators import Bools, Floats
 from transforms.features.contract import Codes
 from transforms.index.attribution import added
-from transforms.index.confidence import Confidence
-from transforms.spec import Constituent, Spec
+from transforms.index.confidence import Confidence, Ground
+from transforms.rules import Constituent
+from transforms.spec import Spec
 from transforms.vocabulary import STATUSES
 
 
@@ -27,6 +28,7 @@ class Doubt(IntFlag):
     LOW_CONFIDENCE = 8
     STALE = 16
     WARMING = 32
+    OUTLIER = 64
 
 
 _WORDS: Final[dict[Doubt, str]] = {
@@ -36,6 +38,7 @@ _WORDS: Final[dict[Doubt, str]] = {
     Doubt.LOW_CONFIDENCE: "low confidence",
     Doubt.STALE: "inputs stale or missing",
     Doubt.WARMING: "warming",
+    Doubt.OUTLIER: "an input was beyond its limit",
 }
 _OK: Final = STATUSES.index("ok")
 _INDICATIVE: Final = STATUSES.index("indicative")
@@ -74,23 +77,37 @@ def bands(s: Floats, edges: tuple[float, float, float, float]) -> Codes:
     return found
 
 
-def sentiment(contributions: Sequence[Floats], constituents: Sequence[Constituent], sure: Confidence, spec: Spec) -> Sentiment:
-    """S = 50 + all contributions; s_ex = 50 + those without trend and conviction, scaled by nothing.
-
-    Withheld (no value, never 50) below the limits of confidence or coverage; indicative below the softer ones or with one venue.
+def standing(base: Ground, sure: Confidence, spec: Spec) -> tuple[Codes, Codes]:
+    """(status code, doubts) of a number: withheld below the limits of confidence or coverage; indicative below the softer ones or with one
+    venue. Compared after rounding to 1e-6.
     """
     rule = spec.confidence
-    free = [part for part, one in zip(contributions, constituents, strict=True) if one.family not in spec.priced_families]
-    trust, coverage = np.round(sure.value, 6), np.round(sure.coverage, 6)
+    trust, coverage = np.round(sure.value, 6), np.round(base.coverage, 6)
     withheld = (trust < rule.withheld_below) | (coverage < rule.coverage_withheld_below)
-    doubtful = (trust < rule.indicative_below) | (coverage < rule.coverage_indicative_below) | (sure.venues < rule.min_venues)
+    doubtful = (trust < rule.indicative_below) | (coverage < rule.coverage_indicative_below) | (base.venues < rule.min_venues)
     doubts = np.zeros(trust.shape, dtype=np.int8)
-    doubts[sure.venues == 0] |= Doubt.NO_VENUE
-    doubts[sure.venues == 1] |= Doubt.SINGLE_VENUE
+    doubts[base.venues == 0] |= Doubt.NO_VENUE
+    doubts[base.venues == 1] |= Doubt.SINGLE_VENUE
     doubts[coverage < rule.coverage_indicative_below] |= Doubt.LOW_COVERAGE
     doubts[trust < rule.indicative_below] |= Doubt.LOW_CONFIDENCE
     doubts[sure.stale] |= Doubt.STALE
     doubts[sure.warming] |= Doubt.WARMING
-    s = np.where(withheld, np.nan, added(contributions, trust.shape))
-    status = np.where(withheld, _WITHHELD, np.where(doubtful, _INDICATIVE, _OK)).astype(np.int8)
-    return Sentiment(s, np.where(withheld, np.nan, added(free, trust.shape)), bands(s, spec.band_edges), status, doubts)
+    doubts[base.outlier] |= Doubt.OUTLIER
+    return np.where(withheld, _WITHHELD, np.where(doubtful, _INDICATIVE, _OK)).astype(np.int8), doubts
+
+
+def withheld(status: Codes) -> Bools:
+    """Where a number has no value."""
+    found: Bools = status == _WITHHELD
+    return found
+
+
+def sentiment(
+    contributions: Sequence[Floats], constituents: Sequence[Constituent], base: Ground, sure: Confidence, spec: Spec
+) -> Sentiment:
+    """S = 50 + all contributions; s_ex = 50 + those without trend and conviction, scaled by nothing. Withheld means no value, never 50."""
+    free = [part for part, one in zip(contributions, constituents, strict=True) if one.family not in spec.priced_families]
+    status, doubts = standing(base, sure, spec)
+    none = withheld(status)
+    s = np.where(none, np.nan, added(contributions, none.shape))
+    return Sentiment(s, np.where(none, np.nan, added(free, none.shape)), bands(s, spec.band_edges), status, doubts)
