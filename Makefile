@@ -7,7 +7,7 @@ PY := PYTHONPATH=. $(BIN)/python
 export SOURCES RECORDINGS
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install run up down wipe trace sql test lint bench env lock docs
+.PHONY: help install run up down wipe trace sql test lint bench calibrate env lock docs
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,8 +29,8 @@ down: install ## stop what `make up` left running
 wipe: install ## stop, and remove everything the markets keep (var/)
 	@$(PY) -m plugins.cli down --wipe
 
-trace: install ## the way of a number back to its bytes: make trace ASSET=BTC [CADENCE=1d] [AT=2026-05-01T12:00] [FEATURE=momentum]
-	@$(PY) -m plugins.cli trace --asset "$(or $(ASSET),BTC)" --cadence "$(or $(CADENCE),1h)" --at "$(AT)" --feature "$(FEATURE)"
+trace: install ## the way of a number back to its bytes: make trace ASSET=BTC [INDEX=F] [CADENCE=1d] [AT=2026-05-01T12:00] [FEATURE=momentum]
+	@$(PY) -m plugins.cli trace --asset "$(or $(ASSET),BTC)" --index "$(or $(INDEX),S)" --cadence "$(or $(CADENCE),1h)" --at "$(AT)" --feature "$(FEATURE)"
 
 sql: install ## a DuckDB query over the Iceberg tables: make sql Q="select * from index.sentiment limit 5"
 	@$(PY) -m plugins.cli sql "$(Q)"
@@ -44,8 +44,12 @@ lint: install ## ruff and mypy
 bench: install ## measure as ratios against named peers; writes docs/bench.md
 	@$(PY) -m tests.bench
 
-docs: install ## regenerate docs/dictionary.md
+calibrate: install ## choose the regime thresholds again on ../shared/recordings; writes docs/calibration.md, changes nothing else
+	@$(PY) -m tests.calibration
+
+docs: install ## regenerate docs/dictionary.md and docs/method.md
 	@$(PY) -m transforms.dictionary > docs/dictionary.md.new && mv docs/dictionary.md.new docs/dictionary.md
+	@$(PY) -m transforms.method > docs/method.md.new && mv docs/method.md.new docs/method.md
 
 env: ## a .env with fresh secrets for docker compose: make env [MARKET=live]
 	@tools/make-env.sh $(MARKET)

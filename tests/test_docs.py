@@ -6,8 +6,11 @@ from pathlib import Path
 import duckdb
 
 from plugins import gate
+from transforms import method
 from transforms.dictionary import render, sql
+from transforms.notes import NOTES
 from transforms.sources.contract import REASONS
+from transforms.spec import SPEC
 from transforms.tables import TABLES
 from transforms.vocabulary import VOCABULARY
 
@@ -30,6 +33,18 @@ def explained(heading):
 
 def test_the_dictionary_is_fresh():
     assert read("docs/dictionary.md") == render(), "docs/dictionary.md is stale: run `make docs`"
+
+
+def test_the_method_is_fresh():
+    assert read("docs/method.md") == method.render(), "docs/method.md is stale: run `make docs`"
+
+
+def test_the_method_tells_of_every_input_with_its_known_answer():
+    page = read("docs/method.md")
+    inputs = {one.feature for one in SPEC.constituents} | {part.feature for part in (*SPEC.fragility_parts, *SPEC.stress_parts)}
+    assert sorted(inputs - set(NOTES)) == []
+    assert [name for name in sorted(inputs) if f"`{name}`" not in page] == []
+    assert [name for name, note in NOTES.items() if not (note.idea and note.fails and note.answer)] == []
 
 
 def test_the_dictionary_tells_of_every_table_and_column():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 import pytest
 
 from transforms.features.panel import Panel
-from transforms.index.build import Stamp, derive, lookback
+from transforms.index.build import Stamp, derive, lookback, stored
 from transforms.schema import arrow_schema, content_sha256
 from transforms.spec import SPEC
 from transforms.tables import TABLES
@@ -88,8 +89,7 @@ def core() -> dict[str, pa.Table]:
 
 
 def published(window: Window, rows: dict[str, pa.Table]) -> dict[str, pa.Table]:
-    found = derive(rows, window, "1d", SPEC, assets=SHOWN, stamp=STAMP)
-    return {"features": found.features, "contributions": found.contributions, "sentiment": found.sentiment}
+    return derive(rows, window, "1d", SPEC, assets=SHOWN, stamp=STAMP)
 
 
 @cache
@@ -98,7 +98,7 @@ def whole() -> dict[str, pa.Table]:
 
 
 def series(asset: str) -> pd.DataFrame:
-    index = whole()["sentiment"].to_pandas()
+    index = whole()["readings"].to_pandas().query("asset != 'MKT'")
     return index[index.asset == asset].set_index("as_of")
 
 
@@ -119,8 +119,9 @@ def test_sentiment_of_btc_is_below_neutral_in_the_falls(first, last):
 
 
 def test_sentiment_says_what_its_contributions_say():
-    parts = whole()["contributions"].to_pandas().groupby(["asset", "as_of"]).contribution.sum()
-    index = whole()["sentiment"].to_pandas().set_index(["asset", "as_of"])
+    rows = whole()["contributions"].to_pandas().query("index_name == 'S' and asset != 'MKT'")
+    parts = rows.groupby(["asset", "as_of"]).contribution.sum()
+    index = whole()["readings"].to_pandas().query("asset != 'MKT'").set_index(["asset", "as_of"])
     assert len(index) == len(SHOWN) * 703
     kept = index.s.notna()
     assert np.abs(parts[kept] - (index.s[kept] - 50)).max() < 1e-9
@@ -180,22 +181,119 @@ def test_what_the_recording_lacks_is_missing_not_neutral():
     assert series("BTC").conf_freshness.max() == pytest.approx(1 - flow.weight.iloc[0])
 
 
-def test_twenty_days_computed_without_their_future_are_the_same_bits():
-    days = np.random.default_rng(2022).choice(703, 20, replace=False)
-    for day in sorted(days):
-        as_of = SPAN.start + (int(day) + 1) * DAY
-        publication = pa.scalar(to_ms(as_of + SPEC.publication_delay) * 1000).cast(pa.timestamp("us", tz="UTC"))
-        oldest = pa.scalar(to_ms(as_of - DAY - lookback(SPEC, "1d")) * 1000).cast(pa.timestamp("us", tz="UTC"))
-        known = {
-            name: table.filter(
-                pc.and_(pc.less_equal(table.column("known_at"), publication), pc.greater_equal(table.column("as_of"), oldest))
-            )
-            for name, table in core().items()
-        }
-        alone = published(Window(as_of - DAY, as_of), known)
-        for name, table in whole().items():
-            own = table.filter(pc.equal(table.column("as_of"), pa.scalar(as_of)))
-            assert content_sha256(TABLES[name], alone[name]) == content_sha256(TABLES[name], own)
+def test_stress_and_regimes_name_the_falls_of_2022():
+    """LUNA and FTX: X in its highest tenth; FTX is capitulation by the rule, with its reasons stored."""
+    btc = series("BTC")
+    assert btc.x.loc["2022-05-10":"2022-05-12"].max() > 90
+    assert btc.x.loc["2022-11-09":"2022-11-11"].max() > 95
+    assert (btc.regime.loc["2022-11-09":"2022-11-11"] == "capitulation").all()
+    changes = whole()["regime_changes"].to_pandas().query("asset == 'BTC' and regime == 'capitulation'").set_index("as_of")
+    compared = json.loads(changes.loc[pd.Timestamp("2022-11-09", tz="UTC")].explanation_json)
+    assert {row["input"] for row in compared} >= {"x", "return_24h", "oi_change_24h"}
+    assert all(row["met"] for row in compared if row["rule"] == "enter_capitulation")
+
+
+def test_fragility_and_stress_say_what_their_contributions_say():
+    rows = whole()["contributions"].to_pandas()
+    index = whole()["readings"].to_pandas().set_index(["asset", "as_of"])
+    for name, column in (("F", "f"), ("X", "x")):
+        total = rows[rows.index_name == name].groupby(["asset", "as_of"]).contribution.sum()
+        kept = index[column].notna()
+        assert kept.mean() > 0.9
+        assert np.abs(total[kept] - index[column][kept]).max() < 1e-9
+        assert index[column][kept].between(0, 100).all()
+
+
+def test_a_probability_without_skill_is_not_shown():
+    shown = whole()["readings"].to_pandas()
+    assert shown.p_cascade_24h.isna().all()
+    assert set(shown.cascade_reason) <= {"no measured skill", "too few cascades", "no fragility", "not estimated for the market"}
+
+
+def test_the_quantity_index_is_free_of_price():
+    """FTX week: BTC lost a quarter of its price; quantity moved by its own amount, as the recorded coins say."""
+    amount = core()["open_interest"].to_pandas().query("asset == 'BTC'").set_index("as_of").open_interest_native.sort_index()
+    quantity = series("BTC").oi_quantity_index
+    assert np.abs(quantity / quantity.iloc[0] / (amount / amount.iloc[0]) - 1).max() < 1e-9
+
+
+# --- point in time, at full strength ------------------------------------------------------------------------------------------------
+
+
+def at(table: pa.Table, low: pd.Timestamp, high: pd.Timestamp) -> pa.Table:
+    """Rows with as_of in (low, high]."""
+    edges = [pa.scalar(to_ms(edge) * 1000).cast(pa.timestamp("us", tz="UTC")) for edge in (low, high)]
+    return table.filter(pc.and_(pc.greater(table.column("as_of"), edges[0]), pc.less_equal(table.column("as_of"), edges[1])))
+
+
+def same(one: dict[str, pa.Table], low, high) -> list[str]:
+    """Tables that differ from the whole between two instants."""
+    return [
+        name
+        for name, table in whole().items()
+        if content_sha256(TABLES[name], at(one[name], low, high)) != content_sha256(TABLES[name], at(table, low, high))
+    ]
+
+
+def known_at(as_of) -> pa.Scalar:
+    return pa.scalar(to_ms(as_of + SPEC.publication_delay) * 1000).cast(pa.timestamp("us", tz="UTC"))
+
+
+def instants(count: int, seed: int) -> list:
+    return [SPAN.start + (int(day) + 1) * DAY for day in sorted(np.random.default_rng(seed).choice(700, count, replace=False))]
+
+
+def test_truncation():
+    """The whole computation without the rows that were not known at a random instant: everything up to it, all tables, bit for bit."""
+    for as_of in instants(6, 2022):
+        known = {name: table.filter(pc.less_equal(table.column("known_at"), known_at(as_of))) for name, table in core().items()}
+        assert same(published(Window(SPAN.start, as_of), known), SPAN.start, as_of) == []
+
+
+def test_poisoning():
+    """Every number that was not known at a random instant multiplied by something random: everything up to it stays."""
+    rng = np.random.default_rng(7)
+    for as_of in instants(4, 5):
+        ruined = {}
+        for name, table in core().items():
+            later = pc.greater(table.column("known_at"), known_at(as_of)).to_numpy(zero_copy_only=False)
+            for place, field in enumerate(table.schema):
+                if pa.types.is_floating(field.type) and field.name not in {"interval_h", "funding_interval_h"}:
+                    values = table.column(place).to_numpy()
+                    spoiled = pa.array(np.where(later, values * rng.uniform(0.2, 3, len(values)), values), from_pandas=True)
+                    table = table.set_column(place, field, spoiled)  # noqa: PLW2901
+            ruined[name] = table
+        assert same(published(SPAN, ruined), SPAN.start, as_of) == []
+
+
+def test_late_rows():
+    """Restatements of the month before an instant that arrive after it change nothing up to it, and something later."""
+    as_of = instants(1, 11)[0]
+    late = {}
+    for name, table in core().items():
+        recent = at(table, as_of - 30 * DAY, as_of).slice(0, 200)
+        moved = pa.array(np.full(recent.num_rows, to_ms(as_of + HOUR) * 1000)).cast(pa.timestamp("us", tz="UTC"))
+        recent = recent.set_column(recent.column_names.index("known_at"), "known_at", moved)
+        recent = recent.set_column(recent.column_names.index("revision"), "revision", pa.array(np.ones(recent.num_rows, dtype=np.int64)))
+        for place, field in enumerate(recent.schema):
+            if field.name in {"circulating_usd", "open_interest_native", "open_interest_base", "close_usd"}:
+                recent = recent.set_column(place, field, pa.array(recent.column(place).to_numpy() * 0.9))
+        late[name] = pa.concat_tables([table, recent.cast(table.schema)])
+    found = published(SPAN, late)
+    assert same(found, SPAN.start, as_of) == []
+    assert same(found, as_of, SPAN.end) != []
+
+
+def test_replay_from_every_checkpoint_equals_replay_from_genesis():
+    """Each stored month, continued for two months from its look-back alone."""
+    points = whole()["checkpoints"]
+    for as_of in sorted(set(points.column("as_of").to_pylist()))[::3]:
+        end = min(as_of + 60 * DAY, SPAN.end)
+        before = stored(points.filter(pc.equal(points.column("as_of"), pa.scalar(as_of, points.schema.field("as_of").type))))
+        oldest = pa.scalar(to_ms(as_of - lookback(SPEC, "1d")) * 1000).cast(pa.timestamp("us", tz="UTC"))
+        rows = {name: table.filter(pc.greater_equal(table.column("as_of"), oldest)) for name, table in core().items()}
+        found = derive(rows, Window(as_of, end), "1d", SPEC, assets=SHOWN, stamp=STAMP, before=before)
+        assert same(found, as_of, end) == []
 
 
 def test_the_panel_holds_every_recorded_symbol():
