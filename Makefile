@@ -32,7 +32,7 @@ wipe: install ## stop, and remove everything the markets keep (var/)
 trace: install ## the way of a number back to its bytes: make trace ASSET=BTC [INDEX=F] [CADENCE=1d] [AT=2026-05-01T12:00] [FEATURE=momentum]
 	@$(PY) -m plugins.cli trace --asset "$(or $(ASSET),BTC)" --index "$(or $(INDEX),S)" --cadence "$(or $(CADENCE),1h)" --at "$(AT)" --feature "$(FEATURE)"
 
-sql: install ## a DuckDB query over the Iceberg tables: make sql Q="select * from index.sentiment limit 5"
+sql: install ## a DuckDB query over the Iceberg tables: make sql Q="select asset, as_of, s, f, x, regime from index.readings limit 5"
 	@$(PY) -m plugins.cli sql "$(Q)"
 
 test: install ## all tests; those on recordings pass over themselves where ../shared is not there, and say so

@@ -14,10 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from transforms.vocabulary import BANDS
+from transforms.spec import SPEC
+from transforms.vocabulary import BANDS, INDICES
 from transforms.windows import CADENCES
 
 Severity = Literal["critical", "warning", "info"]
+#: What an event says of itself while too few of its kind have been judged (METHODOLOGY 4.8).
+NO_RECORD: Final = "no track record"
 Mask = npt.NDArray[np.bool_]
 Column = Any  # a numpy array, or a pandas Categorical where the column is text
 
@@ -110,11 +113,91 @@ def _band_of(values: Sequence[Column], limit: float) -> Mask:
     return right
 
 
+#: Components of F that combine their inputs in another way than by a mean (METHODOLOGY 4.3).
+_LARGEST: Final = tuple(one.name for one in SPEC.fragility if one.combine == "max")
+_PRODUCTS: Final = tuple(one.name for one in SPEC.fragility if one.combine == "product")
+#: What the market as a whole is made of: its assets, in every index.
+_MARKET, _ASSETS = "MKT", ("asset",)
+_COMPONENTS: Final[dict[str, tuple[str, ...]]] = {
+    "S": tuple(one.name for one in SPEC.families),
+    "F": tuple(one.name for one in SPEC.fragility),
+    "X": tuple(one.name for one in SPEC.stress),
+}
+
+
+def _word(column: Column, *words: str) -> Mask:
+    """Where a column of text is one of the words."""
+    return np.asarray(np.logical_or.reduce([column == word for word in words]))
+
+
+def expected_contribution(
+    index_name: Column, asset: Column, component: Column, weight: Any, sign: Any, score: Any, stale_factor: Any
+) -> Any:
+    """Points an input adds by METHODOLOGY 4.1, 4.3, 4.4 and 3.3, element by element.
+
+    S: `50 weight sign score stale_factor`, 0 without a score. F and X: `100 weight (0.5 + (score - 0.5) stale_factor)`, a missing percentile
+    counts as 0.5; a product of components: `100 weight score`. The market: `50 weight score` and `100 weight score`, 0 without a score.
+    """
+    in_s, of_market, product = _word(index_name, "S"), _word(asset, _MARKET), _word(component, *_PRODUCTS)
+    known = ~pd.isna(score)
+    full = np.where(in_s, 50.0, 100.0) * weight
+    oriented = np.where(known, np.where(of_market, score, sign * score * stale_factor), 0.0)
+    percentile = np.where(known, 0.5 + (score - 0.5) * stale_factor, 0.5)
+    used = np.where(in_s, oriented, np.where(of_market, np.where(known, score, 0.0), np.where(product, score, percentile)))
+    return full * used
+
+
 def _contribution_of(values: Sequence[Column], limit: float) -> Mask:
-    """`c = 50 * weight * sign * score * stale_factor`, 0 without a score (METHODOLOGY 4.1, 3.3)."""
-    contribution, weight, sign, score, stale_factor = values
-    expected = np.where(pd.isna(score), 0.0, 50.0 * weight * sign * score * stale_factor)
-    return np.asarray(np.abs(contribution - expected) <= limit)
+    """The formula of `expected_contribution`; in a component that takes the largest of its inputs, one that does not lead adds 0."""
+    contribution, index_name, asset, component, *rest = values
+    expected = expected_contribution(index_name, asset, component, *rest)
+    aside = _word(component, *_LARGEST) & ~_word(asset, _MARKET) & (contribution == 0.0)
+    return np.asarray((np.abs(contribution - expected) <= limit) | aside)
+
+
+def _component_of(values: Sequence[Column], _limit: float) -> Mask:
+    """The component is one of its index's own; the market is made of assets, and nothing else is."""
+    index_name, asset, component = values
+    of_market = _word(asset, _MARKET)
+    own = np.logical_or.reduce([_word(index_name, name) & _word(component, *words) for name, words in _COMPONENTS.items()])
+    return np.asarray(np.where(of_market, _word(component, *_ASSETS), own))
+
+
+def _oriented(values: Sequence[Column], _limit: float) -> Mask:
+    """Only S has scores below 0: in F and X a score is a percentile."""
+    index_name, score = values
+    return np.asarray(_word(index_name, "S") | (score >= 0.0))
+
+
+def _only_with(values: Sequence[Column], _limit: float) -> Mask:
+    """Where the last value is missing, so are all others."""
+    *others, condition = values
+    return np.asarray(~pd.isna(condition) | np.logical_and.reduce([pd.isna(value) for value in others]))
+
+
+def _one_of_two(values: Sequence[Column], _limit: float) -> Mask:
+    """Either a value or a reason, never both, never neither."""
+    value, reason = values
+    return np.asarray(pd.isna(value) == ((reason != "") & ~pd.isna(reason)))
+
+
+def _skilled(values: Sequence[Column], _limit: float) -> Mask:
+    """A probability is shown only beside a base rate and with a skill above 0 (METHODOLOGY 4.3)."""
+    probability, base_rate, skill = values
+    return np.asarray(pd.isna(probability) | (~pd.isna(base_rate) & (skill > 0.0)))
+
+
+def _shown_from(values: Sequence[Column], limit: float) -> Mask:
+    """Fewer than `limit` cases, then no share of them."""
+    *shares, cases = values
+    return np.asarray((cases >= limit) | np.logical_and.reduce([pd.isna(share) for share in shares]))
+
+
+def _record_of(values: Sequence[Column], _limit: float) -> Mask:
+    """A record in words: it says `no track record` only where there is no precision, and is never empty."""
+    words, precision = (pd.Series(value) for value in values)
+    said = words.astype("string").fillna("")
+    return np.asarray((said != "") & ~(said.str.startswith(NO_RECORD) & precision.notna()), dtype=np.bool_)
 
 
 def _reasoned(values: Sequence[Column], _limit: float) -> Mask:
@@ -137,6 +220,13 @@ LAWS: Final[dict[str, Callable[[Sequence[Column], float], Mask]]] = {
     "null_together": _null_together,
     "band_of": _band_of,
     "contribution_of": _contribution_of,
+    "component_of": _component_of,
+    "oriented": _oriented,
+    "only_with": _only_with,
+    "one_of_two": _one_of_two,
+    "skilled": _skilled,
+    "shown_from": _shown_from,
+    "record_of": _record_of,
     "reasoned": _reasoned,
 }
 
@@ -166,19 +256,79 @@ PARTICULAR: Final[dict[str, tuple[Check, ...]]] = {
         _law(
             "CONTRIBUTION_OFF_FORMULA",
             "contribution_of",
-            ("contribution", "weight", "sign", "score", "stale_factor"),
+            ("contribution", "index_name", "asset", "component", "weight", "sign", "score", "stale_factor"),
             "critical",
-            "contribution = 50 weight sign score stale_factor; 0 without a score",
+            "contribution = 50 weight sign score stale_factor in S, 100 weight (0.5 + (score - 0.5) stale_factor) in F and X",
             nulls=True,
             limit=1e-9,
         ),
+        _law(
+            "COMPONENT_OFF_INDEX",
+            "component_of",
+            ("index_name", "asset", "component"),
+            "critical",
+            "component is one of its index's; MKT is made of assets",
+            nulls=True,
+        ),
+        _law("PERCENTILE_BELOW_ZERO", "oriented", ("index_name", "score"), "critical", "0 <= score in F and X", nulls=False),
         _law("MISSING_WITHOUT_REASON", "reasoned", ("score", "reason"), "warning", "no score, then a reason", nulls=True),
     ),
-    "sentiment": (
+    "readings": (
         _law("WITHHELD_OFF_S", "withheld", ("status", "s"), "critical", "withheld exactly when s is null", nulls=True),
         _law("BAND_WITHOUT_S", "null_together", ("band", "s"), "critical", "a band exactly when there is an s", nulls=True),
         _law("BAND_OFF_S", "band_of", ("band", "s"), "critical", "s lies in its band", nulls=False, limit=1e-6),
         _law("WITHHELD_WITHOUT_REASON", "reasoned", ("s", "reason"), "critical", "no s, then a reason", nulls=True),
+        _law("F_WITHOUT_REASON", "reasoned", ("f", "reason"), "critical", "no f, then a reason", nulls=True),
+        _law("X_WITHOUT_REASON", "reasoned", ("x", "reason"), "critical", "no x, then a reason", nulls=True),
+        _law(
+            "VARIANT_WITHOUT_S",
+            "only_with",
+            ("s_ex", "s_pct", "s_erc", "s_pca", "s_ic", "s"),
+            "critical",
+            "no s, then no variant of it",
+            nulls=True,
+        ),
+        _law("VARIANT_WITHOUT_F", "only_with", ("f_ciss", "f"), "critical", "no f, then no variant of it", nulls=True),
+        _law("CROWDED_WITHOUT_F", "only_with", ("crowded_side", "f"), "critical", "a crowded side only where there is an f", nulls=True),
+        _law(
+            "REGIME_WITHOUT_START", "null_together", ("regime", "regime_since"), "critical", "a regime has an instant it began", nulls=True
+        ),
+        _law("REGIME_AFTER_AS_OF", "not_before", ("as_of", "regime_since"), "critical", "regime_since <= as_of", nulls=False),
+        _law(
+            "PROBABILITY_OR_REASON",
+            "one_of_two",
+            ("p_cascade_24h", "cascade_reason"),
+            "critical",
+            "a probability or the reason why there is none, one of the two",
+            nulls=True,
+        ),
+        _law(
+            "PROBABILITY_WITHOUT_SKILL",
+            "skilled",
+            ("p_cascade_24h", "cascade_base_rate", "cascade_skill"),
+            "critical",
+            "a probability only with its base rate and a skill above 0",
+            nulls=True,
+        ),
+    ),
+    "events": (
+        _law(
+            "SHARE_OF_TOO_FEW",
+            "shown_from",
+            ("hist_precision", "hist_recall", "hist_base_rate", "n_hist"),
+            "critical",
+            f"no share of past events below n_hist = {SPEC.events.min_history}",
+            nulls=True,
+            limit=SPEC.events.min_history,
+        ),
+        _law(
+            "RECORD_OFF_PRECISION",
+            "record_of",
+            ("track_record", "hist_precision"),
+            "critical",
+            "the record in words is given, and `no track record` only where there is no precision",
+            nulls=True,
+        ),
     ),
 }
 
@@ -189,24 +339,29 @@ ADDITIVE: Final = Check(
     ("gap",),
     "critical",
     "EXPECTATION",
-    "contributions of one (asset, cadence, as_of) add up to s - 50 within 1e-9",
+    "contributions of one (asset, cadence, as_of) add up within 1e-9: S to s - 50, F to f, X to x",
     minimum=0.0,
     maximum=1e-9,
 )
+#: What is left when nothing contributes, by index.
+_ORIGIN: Final = {"S": 50.0, "F": 0.0, "X": 0.0}
 _MOMENT: Final = ["asset", "cadence", "as_of"]
 
 
-def additivity(contributions: pd.DataFrame, sentiment: pd.DataFrame) -> pd.DataFrame:
-    """One row per (asset, cadence, as_of): date, `total` of the contributions, `s`, and `gap` = |total - (s - 50)| in points.
+def additivity(contributions: pd.DataFrame, readings: pd.DataFrame) -> pd.DataFrame:
+    """One row per (asset, cadence, as_of, index_name): date, `total` of the contributions, `explained` = s - 50, f or x, and their `gap`.
 
-    The gap is 0 where s is withheld (there is nothing to explain) and infinite where either side is missing or not a number.
+    The gap, in points, is 0 where the number is withheld (there is nothing to explain) and infinite where either side is missing or not a
+    number.
     """
-    left = contributions[[*_MOMENT, "date", "contribution"]].astype({"asset": object, "cadence": object})
-    right = sentiment[[*_MOMENT, "date", "s"]].astype({"asset": object, "cadence": object})
-    totals = left.groupby([*_MOMENT, "date"], sort=True, as_index=False).agg(total=("contribution", "sum"))
-    both = totals.merge(right, on=[*_MOMENT, "date"], how="outer", indicator="side")
+    left = contributions[[*_MOMENT, "date", "index_name", "contribution"]]
+    left = left.astype({"asset": object, "cadence": object, "index_name": object})
+    totals = left.groupby([*_MOMENT, "date", "index_name"], sort=True, as_index=False).agg(total=("contribution", "sum"))
+    right = readings[[*_MOMENT, "date"]].astype({"asset": object, "cadence": object})
+    numbers = [right.assign(index_name=name, explained=readings[name.lower()].to_numpy() - _ORIGIN[name]) for name in INDICES]
+    both = totals.merge(pd.concat(numbers), on=[*_MOMENT, "date", "index_name"], how="outer", indicator="side")
     with np.errstate(invalid="ignore"):
-        gap = np.abs(both["total"].to_numpy() - (both["s"].to_numpy() - 50.0))
-    withheld = both["s"].isna().to_numpy() & (both["side"] != "left_only").to_numpy()
+        gap = np.abs(both["total"].to_numpy() - both["explained"].to_numpy())
+    withheld = both["explained"].isna().to_numpy() & (both["side"] != "left_only").to_numpy()
     both["gap"] = np.where(withheld, 0.0, np.where(np.isnan(gap), np.inf, gap))
     return both.drop(columns="side")

@@ -170,9 +170,9 @@ def _faults(table: Table, rows: pa.Table) -> list[_Fault]:
 
 
 def _additive(tables: Mapping[str, pa.Table]) -> list[_Fault]:
-    """Whether contributions explain s. The frame is small (one row per asset and instant), the fault reaches whole days."""
-    pair = [series.frame(tables[name]) for name in ("contributions", "sentiment")]
-    sums = additivity(*pair)
+    """Whether contributions explain s, f and x. The frame is small (three rows per asset and instant), the fault reaches whole days."""
+    columns = {"contributions": ("index_name", "contribution"), "readings": ("s", "f", "x")}
+    sums = additivity(*(series.frame(tables[name], ("asset", "cadence", "as_of", "date", *own)) for name, own in columns.items()))
     if sums.empty:
         return []
     faults = []
@@ -183,8 +183,8 @@ def _additive(tables: Mapping[str, pa.Table]) -> list[_Fault]:
         worst = sums.iloc[rows]
         example = worst.iloc[0]
         said = (
-            f"{len(worst)} of {len(sums)} instants; first: {example['asset']} {example['cadence']} {example['as_of']}: "
-            f"contributions add up to {example['total']}, s is {example['s']}"
+            f"{len(worst)} of {len(sums)} numbers; first: {example['index_name']} of {example['asset']} {example['cadence']} "
+            f"{example['as_of']}: contributions add up to {example['total']}, they should to {example['explained']}"
         )
         faults.append(_Fault(check, None, said, frozenset(worst["date"].to_numpy().astype("datetime64[D]"))))
     return faults
@@ -205,14 +205,14 @@ def judge(tables: Mapping[str, pa.Table]) -> dict[str, Verdict]:
             good[name] = rows.combine_chunks()
             verdicts[name] = Verdict(name, rows, checks=[Checked(check.code, check.severity, success=True) for check in chosen])
     shared: list[_Fault] = []
-    beside = "not checked: contributions and sentiment must pass the gate together"
-    paired = {"contributions", "sentiment"} <= set(good)
+    beside = "not checked: contributions and readings must pass the gate together"
+    paired = {"contributions", "readings"} <= set(good)
     if paired:
         shared = _additive(good)
     for name, rows in good.items():
         extra: list[Checked] = []
         mine = _faults(TABLES[name], rows) if rows.num_rows else []
-        if name in ("contributions", "sentiment"):
+        if name in ("contributions", "readings"):
             mine += shared
             extra = [Checked(ADDITIVE.code, ADDITIVE.severity if paired else "warning", success=paired, detail="" if paired else beside)]
         verdicts[name] = _verdict(TABLES[name], rows, mine, [*verdicts[name].checks, *extra])

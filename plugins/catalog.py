@@ -19,7 +19,7 @@ def _quoted(text: str) -> str:
 
 
 def connect(lake: Lake) -> duckdb.DuckDBPyConnection:
-    """A DuckDB connection with a view per table: `core.open_interest`, `index.sentiment`, `ops.quarantine`, ... Signed extensions, no download."""
+    """A DuckDB connection with a view per table: `core.open_interest`, `index.readings`, `ops.quarantine`, ... Signed extensions, no download."""
     chosen = lake.settings
     con = duckdb.connect()
     for extension in EXTENSIONS:

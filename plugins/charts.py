@@ -1,7 +1,7 @@
-"""Drawing for the report: one set of linked Bokeh charts whose data the page swaps, thinned without hiding extremes, and small SVG lines.
+"""Drawing for the report: one set of linked Bokeh charts whose data the page swaps.
 
-The charts are made once and without data; each series travels as compact JSON and is unpacked by templates/report.js when it is chosen.
-So the page grows by kilobytes per asset, and only what is looked at is parsed.
+The charts are made once and without data; each series travels as compact JSON (plugins/payloads.py) and is unpacked by templates/report.js
+when it is chosen. So the page grows by kilobytes per asset, and only what is looked at is parsed.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import cycle
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 from bokeh.embed import json_item
 from bokeh.events import MouseLeave, MouseMove, Tap
 from bokeh.layouts import column
@@ -24,6 +23,7 @@ from bokeh.models import (
     CustomJSTickFormatter,
     DatetimeTickFormatter,
     FixedTicker,
+    HoverTool,
     Label,
     LogTicker,
     NumeralTickFormatter,
@@ -33,16 +33,11 @@ from bokeh.models import (
 from bokeh.plotting import figure
 from bokeh.resources import Resources
 
-from plugins.readings import BAND_EDGES, BAND_WORDS, Floats, Series
-from transforms.vocabulary import FAMILIES, STATUSES
-from transforms.windows import CADENCES
+from plugins.readings import Series
+from plugins.wording import BAND_EDGES, BAND_WORDS
+from transforms.vocabulary import COMPONENTS, STATUSES
 
-Places = npt.NDArray[np.intp]
-
-#: Rows drawn per series at most (about), and how many of the newest are drawn without thinning.
-DRAWN: Final = 4000
-TAIL: Final = 1000
-#: Fear to greed, then the families: both chosen to stay apart for colour-blind readers, on light and on dark ground.
+#: All colours were chosen to stay apart for colour-blind readers, on light and on dark ground. Bands from fear to greed.
 BAND_COLOURS: Final[dict[str, str]] = {
     "extreme_fear": "#b4432f",
     "fear": "#d98a66",
@@ -50,7 +45,8 @@ BAND_COLOURS: Final[dict[str, str]] = {
     "greed": "#58a8a0",
     "extreme_greed": "#157a75",
 }
-FAMILY_COLOURS: Final[dict[str, str]] = {
+#: Families of S, components of F, components of X: those of one index stand side by side, never those of two.
+COMPONENT_COLOURS: Final[dict[str, str]] = {
     "carry": "#4878c8",
     "trend": "#ee8434",
     "options": "#a05cb5",
@@ -58,7 +54,40 @@ FAMILY_COLOURS: Final[dict[str, str]] = {
     "positioning": "#c9a91c",
     "stablecoin": "#5cbbe3",
     "conviction": "#dd5f7d",
+    "leverage_level": "#4878c8",
+    "build_up": "#5cbbe3",
+    "crowding": "#ee8434",
+    "latent_liquidation": "#dd5f7d",
+    "thinness": "#11a08a",
+    "options_convexity": "#a05cb5",
+    "concentration": "#c9a91c",
+    "interaction": "#8b7355",
+    "liquidation": "#dd5f7d",
+    "deleveraging": "#4878c8",
+    "volatility": "#ee8434",
+    "term_structure": "#a05cb5",
+    "dispersion": "#11a08a",
 }
+REGIME_COLOURS: Final[dict[str, str]] = {
+    "capitulation": "#8e2a5c",
+    "deleveraging": "#cf6b33",
+    "euphoria": "#1b8f76",
+    "leverage_buildup": "#d3a518",
+    "recovery": "#5a94dd",
+    "neutral": "#aab2bb",
+}
+#: Who is in danger, in events and in the ladder of latent liquidations; grey where nobody is.
+SIDE_COLOURS: Final[dict[str, str]] = {"long": "#cb4b32", "short": "#1f86a8", "up": "#7f8993", "down": "#7f8993", "none": "#7f8993"}
+_ASSETS: Final = ("#4878c8", "#ee8434", "#11a08a", "#c9a91c", "#a05cb5", "#5cbbe3", "#dd5f7d")
+#: What a person sees on pointing at an event. Bokeh escapes the values.
+_EVENT: Final = (
+    '<div style="max-width:300px;padding:2px 4px;color:#191c20;font:13px/1.4 system-ui,sans-serif"><b>@what</b>, @side, severity @severity'
+    "<br>@at UTC<br>@why<br><i>@record</i></div>"
+)
+_REGIME: Final = '<div style="padding:2px 4px;color:#191c20;font:13px/1.4 system-ui,sans-serif">@word</div>'
+#: Charts from top to bottom, and those that show their time axis.
+PLOTS: Final = ("s", "f", "x", "strip", "price", "drawdown", "parts")
+_DATED: Final = ("strip", "parts")
 _TICKS: Final = """
     const size = Math.abs(tick)
     if (size >= 1e9) return (tick / 1e9).toPrecision(3) + "B"
@@ -72,84 +101,6 @@ _TICKS: Final = """
 def bokeh_script() -> str:
     """The chart library itself (core only), to be put inside a script element."""
     return "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw)
-
-
-def thin(one: Series, drawn: int = DRAWN, tail: int = TAIL) -> Places:
-    """Positions of the rows to draw, ascending: all of the newest `tail`, and of each bucket of time before them the rows that hold the
-    lowest and the highest S, price and drawdown, the best and the worst status, the first and the last row. Nothing is averaged.
-
-    >>> import numpy as np
-    >>> flat, level = np.zeros(9000), np.full(9000, 50.0); level[4321] = 3.0
-    >>> spike = Series("BTC", "1h", np.arange(9000) * 3_600_000, level, flat, flat, flat, flat.astype("int8"), {})
-    >>> bool(4321 in thin(spike)), len(thin(spike)) <= 4000
-    (True, True)
-    """
-    rows = one.at_ms.size
-    if rows <= drawn:
-        return np.arange(rows)
-    tail = min(tail, drawn // 2)
-    head = rows - tail
-    columns: Sequence[npt.NDArray[Any]] = (one.s, one.price_usd, one.drawdown, one.status)
-    buckets = max((drawn - tail) // (2 * len(columns) + 2), 1)
-    at = one.at_ms[:head]
-    edges = np.unique(np.searchsorted(at, np.linspace(at[0], at[-1] + 1, buckets + 1)))
-    kept: list[int] = []
-    for first, last in pairwise(edges):
-        kept += [first, last - 1]
-        for values in columns:
-            part = values[first:last]
-            known = np.isfinite(part)
-            if known.any():
-                kept += [first + int(np.argmin(np.where(known, part, np.inf))), first + int(np.argmax(np.where(known, part, -np.inf)))]
-    return np.concatenate([np.unique(np.array(kept, dtype=np.intp)), np.arange(head, rows)])
-
-
-def _scaled(values: Floats, unit: int) -> list[int | None]:
-    """Integers in units of 1/`unit`; None where a value is missing."""
-    rounded = np.rint(np.where(np.isfinite(values), values, 0.0) * unit).astype(np.int64).tolist()
-    return [number if known else None for number, known in zip(rounded, np.isfinite(values).tolist(), strict=True)]
-
-
-def _points(one: Series, places: Places) -> dict[str, list[int]]:
-    """Contributions by family in 1/100 point, rounded by largest remainder so that each drawn row still adds up to its S - 50."""
-    if not one.families:
-        return {}
-    exact = np.round(np.stack([values[places] for values in one.families.values()]) * 100, 9)
-    lower = np.floor(exact)
-    total = np.where(np.isfinite(one.s[places]), one.s[places] - 50, exact.sum(axis=0) / 100)
-    missing = np.rint(total * 100) - lower.sum(axis=0)
-    rank = np.argsort(np.argsort(lower - exact, axis=0, kind="stable"), axis=0)
-    whole = (lower + (rank < missing)).astype(np.int64)
-    return {name: row.tolist() for name, row in zip(one.families, whole, strict=True)}
-
-
-def payload(one: Series) -> str:
-    """A series as compact JSON for the page: minutes as differences, S and contributions in 1/100 point, drawdown in 1/10,000.
-
-    `breaks` are the drawn positions before which a published row is missing: no line is drawn across.
-    """
-    places = thin(one)
-    at = one.at_ms[places]
-    step_ms = CADENCES[one.cadence].total_seconds() * 1000
-    gap = np.concatenate([[0], np.cumsum(np.diff(one.at_ms) > 1.5 * step_ms)])[places]
-    price = [float(f"{value:.6g}") if np.isfinite(value) else None for value in one.price_usd[places].tolist()]
-    return json.dumps(
-        {
-            "asset": one.asset,
-            "cadence": one.cadence,
-            "rows": int(one.at_ms.size),
-            "start": int(at[0]),
-            "minutes": [0, *(np.diff(at) // 60_000).tolist()],
-            "s": _scaled(one.s[places], 100),
-            "price": price,
-            "drawdown": _scaled(one.drawdown[places], 10_000),
-            "confidence": _scaled(one.confidence[places], 100),
-            "status": "".join("?" if code < 0 else str(code) for code in one.status[places].tolist()),
-            "breaks": (np.flatnonzero(np.diff(gap)) + 1).tolist(),
-            "families": _points(one, places),
-        },
-        separators=(",", ":"),
-    )
 
 
 def _figure(title: str, height: int, x_range: Range1d, y_range: Range1d, **options: Any) -> figure:
@@ -200,16 +151,55 @@ def _figure(title: str, height: int, x_range: Range1d, y_range: Range1d, **optio
     return made
 
 
-def chart_item(families: Sequence[str], watermark: str) -> str:
-    """The charts without data as a Bokeh JSON item (its key order matters): S, price, drawdown and stacked contributions on one time axis.
+def _lines(name: str, title: str, height: int, x_range: Range1d, line: ColumnDataSource, regimes: ColumnDataSource) -> figure:
+    """F or X on its scale of quarters, the regimes faintly behind it."""
+    made = _figure(title, height, x_range, Range1d(0, 100, name=f"y-{name}"))
+    made.yaxis.ticker = FixedTicker(ticks=[0, 25, 50, 75, 100])
+    made.quad("left", "right", 100, 0, source=regimes, fill_color="colour", fill_alpha="tint", line_color=None, level="underlay")
+    made.line("t", name, source=line, line_width=1.2, line_join="round", name=f"line-{name}")
+    return made
 
-    The page finds the parts by name: sources `line`, `stack` and one per remarkable status, ranges `x` and `y-*`, spans `cursor-*`.
+
+def _strip(x_range: Range1d, regimes: ColumnDataSource, watermark: str) -> figure:
+    """Regimes as a strip of colour, and above it a mark for each event. The label is in the title: a strip has no room that is not data."""
+    made = _figure(f"{watermark}{': ' if watermark else ''}regime, events", 96, x_range, Range1d(0, 2.4, name="y-strip"))
+    made.yaxis.ticker = FixedTicker(ticks=[])
+    made.ygrid.visible = False
+    quads = made.quad("left", "right", 0.9, 0.1, source=regimes, fill_color="colour", fill_alpha="strength", line_color=None)
+    columns = ("t", "y", "mark", "colour", "size", "what", "side", "severity", "at", "why", "record")
+    events = ColumnDataSource({column: [] for column in columns}, name="events")
+    marks = made.scatter("t", "y", source=events, marker="mark", size="size", fill_color="colour", fill_alpha=0.75, line_color=None)
+    made.add_tools(HoverTool(renderers=[marks], tooltips=_EVENT, point_policy="snap_to_data"))
+    made.add_tools(HoverTool(renderers=[quads], tooltips=_REGIME, point_policy="follow_mouse"))
+    return made
+
+
+def _stacked(layers: int, x_range: Range1d) -> figure:
+    """Contributions to one of the three numbers; the page says to which, and names and colours the layers."""
+    stack = ColumnDataSource(
+        {"t": [], "net": [], **{f"{n}{side}": [] for n in range(layers) for side in ("+", "-", "+0", "-0")}}, name="stack"
+    )
+    made = _figure("Contributions, points", 250, x_range, Range1d(-50, 50, name="y-parts"))
+    for layer in range(layers):
+        for side in ("+", "-"):
+            made.varea("t", f"{layer}{side}0", f"{layer}{side}", source=stack, fill_alpha=0.85, name=f"area-{layer}{side}")
+    made.line("t", "net", source=stack, line_width=0.9, line_alpha=0.75, name="line-net")
+    made.add_layout(Span(location=0, dimension="width", line_width=1, name="zero"))
+    return made
+
+
+def chart_item(layers: int, watermark: str) -> str:
+    """The charts without data as a Bokeh JSON item (its key order matters): S, F, X, regimes with events, price, drawdown and stacked
+    contributions on one time axis. `layers`: components of the number that has the most.
+
+    The page finds the parts by name: sources `line`, `regimes`, `events`, `stack` and one per remarkable status, ranges `x` and `y-*`,
+    plots `plot-*`, spans `cursor-*`.
     """
-    line = ColumnDataSource({"t": [], "s": [], "price": [], "drawdown": [], "depth": []}, name="line")
-    stack = ColumnDataSource({"t": [], "net": [], **{f"{f}{side}": [] for f in families for side in ("+", "-", "+0", "-0")}}, name="stack")
+    line = ColumnDataSource({"t": [], "s": [], "f": [], "x": [], "price": [], "drawdown": [], "depth": []}, name="line")
+    regimes = ColumnDataSource({"left": [], "right": [], "colour": [], "tint": [], "strength": [], "word": []}, name="regimes")
     x_range = Range1d(0, 1, name="x")
 
-    s = _figure("Sentiment S, points", 300, x_range, Range1d(0, 100, name="y-s"))
+    s = _figure("Sentiment S, points", 240, x_range, Range1d(0, 100, name="y-s"))
     s.yaxis.ticker = FixedTicker(ticks=list(BAND_EDGES))
     for band, low, high in zip(BAND_WORDS, BAND_EDGES[:-1], BAND_EDGES[1:], strict=True):
         s.add_layout(BoxAnnotation(bottom=low, top=high, fill_color=BAND_COLOURS[band], fill_alpha=0.13, line_color=None, level="underlay"))
@@ -222,37 +212,23 @@ def chart_item(families: Sequence[str], watermark: str) -> str:
             block.glyph.update(hatch_pattern=pattern, hatch_alpha=0.45, hatch_weight=1, hatch_scale=8)
     s.line("t", "s", source=line, line_width=1.2, line_join="round", name="line-s")
 
-    price = _figure("Price, USD (log scale)", 160, x_range, Range1d(1, 10, name="y-price"), y_axis_type="log")
+    price = _figure("Price, USD (log scale)", 140, x_range, Range1d(1, 10, name="y-price"), y_axis_type="log")
     price.yaxis.ticker = LogTicker(desired_num_ticks=4)
     price.line("t", "price", source=line, line_width=1.2, line_join="round", name="line-price")
 
-    drawdown = _figure("Open interest below its 90-day high", 130, x_range, Range1d(1, 0, name="y-drawdown"))
+    drawdown = _figure("Open interest below its 90-day high", 110, x_range, Range1d(1, 0, name="y-drawdown"))
     drawdown.yaxis.ticker.desired_num_ticks = 3
     drawdown.yaxis.formatter = NumeralTickFormatter(format="0 %")
     drawdown.varea("t", 0, "depth", source=line, fill_alpha=0.35, name="area-drawdown")
     drawdown.line("t", "drawdown", source=line, line_width=1.2, name="line-drawdown")
 
-    parts = _figure("Contributions by family, points", 270, x_range, Range1d(-50, 50, name="y-parts"))
-    for family in families:
-        for side in ("+", "-"):
-            parts.varea(
-                "t",
-                f"{family}{side}0",
-                f"{family}{side}",
-                source=stack,
-                fill_color=FAMILY_COLOURS[family],
-                fill_alpha=0.85,
-                name=f"area-{family}{side}",
-            )
-    parts.line("t", "net", source=stack, line_width=0.9, line_alpha=0.75, name="line-net")
-    parts.add_layout(Span(location=0, dimension="width", line_width=1, name="zero"))
-
-    plots = {"s": s, "price": price, "drawdown": drawdown, "parts": parts}
+    f, x = (_lines(name, title, 130, x_range, line, regimes) for name, title in (("f", "Fragility F, points"), ("x", "Stress X, points")))
+    plots = dict(zip(PLOTS, (s, f, x, _strip(x_range, regimes, watermark), price, drawdown, _stacked(layers, x_range)), strict=True))
     for name, plot in plots.items():
         plot.name = f"plot-{name}"
-        plot.xaxis.visible = name in ("s", "parts")
+        plot.xaxis.visible = name in _DATED
         plot.add_layout(Span(location=0, dimension="height", line_width=1, line_dash="dotted", visible=False, name=f"cursor-{name}"))
-        if watermark:
+        if watermark and name != "strip":
             plot.add_layout(
                 Label(
                     x=8,
@@ -276,20 +252,18 @@ def chart_item(families: Sequence[str], watermark: str) -> str:
     return re.sub(r'"p\d+"', lambda found: numbers.setdefault(found[0], f'"p{len(numbers) + 1}"'), text)
 
 
-def families_drawn(found: Sequence[Series]) -> list[str]:
-    """Families that contribute anything anywhere, in the vocabulary's order."""
-    return [name for name in FAMILIES if any(name in one.families and np.any(one.families[name]) for one in found)]
+def drawn(found: Sequence[Series]) -> list[str]:
+    """Components and assets that contribute anything anywhere, in the vocabulary's order, assets last."""
+    names = {name for one in found for parts in one.parts.values() for name, points in parts.items() if np.any(points)}
+    return sorted(names, key=lambda name: (COMPONENTS.index(name) if name in COMPONENTS else len(COMPONENTS), name))
 
 
-def sparkline(one: Series, points: int = 90) -> str:
-    """SVG path of the newest `points` rows' S in a box of 100 x 100 (y down); a new sub-path after each missing value."""
-    values = one.s[-points:]
-    across = max(values.size - 1, 1)
-    path, pen = [], "M"
-    for i, value in enumerate(values.tolist()):
-        if np.isfinite(value):
-            path.append(f"{pen}{i / across * 100:.1f} {100 - value:.1f}")
-            pen = "L"
-        else:
-            pen = "M"
-    return "".join(path)
+def colours(names: Sequence[str]) -> dict[str, str]:
+    """A colour for each component; assets take theirs in turn."""
+    palette = cycle(_ASSETS)
+    return {name: COMPONENT_COLOURS[name] if name in COMPONENT_COLOURS else next(palette) for name in names}
+
+
+def layers(found: Sequence[Series]) -> int:
+    """The most components any number of any series has."""
+    return max((len(parts) for one in found for parts in one.parts.values()), default=0)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from plugins import kernels
 from plugins.errors import ConfigurationError, TidegaugeError
 from plugins.lake import Lake
 from plugins.mainjob import fill
@@ -68,6 +69,7 @@ def stack_of(options: argparse.Namespace, say: Progress) -> Iterator[Stack]:
     """All services of the chosen market, started in order."""
     market, home = home_of(options)
     say(LABEL[market])
+    kernels.compiled(say=say)
     with Stack(market, home, recordings=options.recordings, say=say) as stack:
         stack.postgres()
         stack.object_store()
@@ -120,8 +122,8 @@ def _where(settings: Settings, options: argparse.Namespace) -> str:
     """Where everything lies, and the commands to look at it (with the variables that chose this market)."""
     home = Path(os.path.relpath(settings.home)) if settings.home.is_relative_to(Path.cwd()) else settings.home
     same = f" RECORDINGS={options.recordings}" if options.recordings else " SOURCES=live" if settings.market == "live" else ""
-    files = f"{home}/published/sentiment/*/*.parquet"
-    query = f"select asset, cadence, as_of, s, band, status, market from read_parquet('{files}') order by as_of desc, asset limit 6"
+    files = f"{home}/published/readings/*/*.parquet"
+    query = f"select asset, cadence, as_of, s, f, x, regime, status, market from read_parquet('{files}') order by as_of desc, asset limit 6"
     return "\n".join(
         [
             f"lake     s3://{settings.s3_bucket}/{settings.warehouse} (Iceberg; served while `make up{same}` runs), copy in {home}/published",
@@ -183,12 +185,12 @@ def trace(options: argparse.Namespace) -> int:
 
     as_of = utc(options.at) if options.at else None
     with lake_of(options) as lake:
-        print(trace_text(lake, options.asset, options.cadence, as_of, options.feature))
+        print(trace_text(lake, options.asset, options.cadence, as_of, options.feature, options.index))
     return 0
 
 
 def sql(options: argparse.Namespace) -> int:
-    """A DuckDB query over the Iceberg tables (`core.open_interest`, `index.sentiment`, `ops.quarantine`, ...)."""
+    """A DuckDB query over the Iceberg tables (`core.open_interest`, `index.readings`, `ops.quarantine`, ...)."""
     import duckdb
 
     from plugins.catalog import connect
@@ -225,6 +227,7 @@ def main(arguments: list[str] | None = None) -> int:
     tracing = commands.add_parser("trace")
     tracing.add_argument("--asset", default="BTC")
     tracing.add_argument("--cadence", default="1h", choices=("1h", "1d"))
+    tracing.add_argument("--index", default="S", choices=("S", "F", "X"), help="which of the three numbers")
     tracing.add_argument("--at", default="", help="as_of instant (UTC); default the latest")
     tracing.add_argument("--feature", default="")
     commands.add_parser("sql").add_argument("query")

@@ -1,36 +1,58 @@
 """The way back: from an index value to the bytes a venue sent, with every step recomputed where it can be.
 
-    value of S -> contributions -> weight, score -> feature value -> core rows it was measured from -> stored answer -> SHA-256 of its bytes
+    S, F or X -> contributions -> weight, score -> feature value -> core rows it was measured from -> stored answer -> SHA-256 of its bytes
 
-`trace` collects, `render` prints. Nothing here writes anything.
+An input that is no feature of core rows says what it is instead: the carry score is made of features, the interaction of components, latent
+liquidations of the cohort book's state, the market of its assets. `trace` collects, `render` prints. Nothing here writes anything.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import math
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 
+from expectations.particular import expected_contribution
 from plugins.errors import NotFound
 from plugins.proofs import AnswerProof, Answers, Fragment, Reader, find_fragment
-from plugins.readings import ADDITIVITY, MARKET_WORDS
-from transforms.index.attribution import HALF_RANGE, displayed
+from plugins.readings import ADDITIVITY, MARKET, ORIGIN
+from plugins.wording import INDEX_WORDS
 from transforms.tables import TABLES, Table
-from transforms.windows import CADENCES, partition_day
+from transforms.windows import CADENCES, Window, partition_day
 
-WIDTH: Final = 100
 #: Rows and answers shown per input table; all rows are counted, and the answers of the rows shown are checked.
 SHOWN: Final = 3
+EXPLAINED: Final = {"S": "S - 50", "F": "F", "X": "X"}
+_FORMULA: Final = ("index_name", "asset", "component", "weight", "sign", "score", "stale_factor")
 
 
-#: What a feature reads: core tables, and how far back from `as_of` each is read.
-Inputs = Mapping[str, Sequence[tuple[str, timedelta]]]
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What an input rests on.
+
+    tables: core tables, and how far back from `as_of` each is read; None: since the start of the month, from a stored state on.
+    words: what the input is, where it is not one feature; features, factors: the features or the components it is made of.
+    """
+
+    tables: tuple[tuple[str, timedelta | None], ...] = ()
+    words: str = ""
+    features: tuple[str, ...] = ()
+    factors: tuple[str, ...] = ()
+
+    @property
+    def continued(self) -> bool:
+        """Whether it is a state that is carried from month to month."""
+        return any(span is None for _, span in self.tables)
+
+
+#: Origins by input.
+Inputs = Mapping[str, Origin]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,36 +84,63 @@ class Trace:
     asset: str
     cadence: str
     as_of: datetime
+    index: str
     feature: str
-    sentiment: Mapping[str, Any]
+    reading: Mapping[str, Any]
+    #: all inputs of the number, and those rows of them that are the traced input: one, or one a venue
     contributions: tuple[Mapping[str, Any], ...]
-    contribution: Mapping[str, Any]
+    chosen: tuple[Mapping[str, Any], ...]
     measured: Mapping[str, Any] | None
+    origin: Origin
+    #: what the input is made of, a sentence each; and where they do not make it
+    made_of: tuple[str, ...]
+    unmade: tuple[str, ...]
     inputs: tuple[InputTrace, ...]
 
     @property
+    def value(self) -> float | None:
+        """S, F or X; None when withheld."""
+        found: float | None = self.reading[self.index.lower()]
+        return found
+
+    @property
     def residual(self) -> float | None:
-        """Sum of contributions minus (S - 50); None when S is withheld."""
-        s = self.sentiment["s"]
-        return None if s is None else math.fsum(row["contribution"] for row in self.contributions) - (s - 50.0)
+        """Sum of contributions minus what they explain; None when the number is withheld."""
+        value = self.value
+        return None if value is None else math.fsum(row["contribution"] for row in self.contributions) - (value - ORIGIN[self.index])
+
+    @property
+    def contribution(self) -> float:
+        """Points of the traced input, all venues together."""
+        return math.fsum(row["contribution"] for row in self.chosen)
+
+    @property
+    def led(self) -> bool:
+        """Whether it adds nothing because a larger input of its component leads."""
+        others = [row for row in self.contributions if row["component"] == self.chosen[0]["component"] and row not in self.chosen]
+        return self.contribution == 0 != self.recomputed and any(row["contribution"] > 0 for row in others)
 
     @property
     def recomputed(self) -> float:
-        """50 x weight x sign x score x stale factor, points."""
-        row = self.contribution
-        points: float = HALF_RANGE * row["weight"] * row["sign"] * (row["score"] or 0.0) * row["stale_factor"]
-        return points
+        """The same by METHODOLOGY's formula, points."""
+        columns = [np.array([_nan(row[name]) for row in self.chosen], dtype=None) for name in _FORMULA]
+        return math.fsum(expected_contribution(*columns).tolist())
 
     @property
     def problems(self) -> list[str]:
         """What does not hold; empty when every step was verified."""
         found = []
         if self.residual is not None and abs(self.residual) > ADDITIVITY:
-            found.append(f"contributions differ from S - 50 by {self.residual:.3g}")
-        if abs(self.recomputed - self.contribution["contribution"]) > ADDITIVITY:
-            found.append(f"the contribution recomputes to {self.recomputed:.9f}, stored is {self.contribution['contribution']:.9f}")
+            found.append(f"contributions differ from {EXPLAINED[self.index]} by {self.residual:.3g}")
+        if abs(self.recomputed - self.contribution) > ADDITIVITY and not self.led:
+            found.append(f"the contribution recomputes to {self.recomputed:.9f}, stored is {self.contribution:.9f}")
+        found += self.unmade
         proofs = {one.proof.raw_sha256: one.proof for part in self.inputs for one in part.rows}
         return found + [f"answer {sha[:12]}: {proof.problem}" for sha, proof in proofs.items() if proof.problem]
+
+
+def _nan(value: Any) -> Any:
+    return math.nan if value is None else value
 
 
 def trace(
@@ -99,54 +148,149 @@ def trace(
     cadence: str,
     as_of: datetime,
     feature: str = "",
+    index: str = "S",
     *,
     read: Reader,
     open_bundle: Callable[[str], pa.Table],
     inputs: Inputs,
     shown: int = SHOWN,
 ) -> Trace:
-    """Follow one value back. An empty `feature` takes the one with the largest contribution.
+    """Follow one value of S, F or X back. An empty `feature` takes the input with the largest contribution.
 
-    `read` is `Lake.read`; `open_bundle` gives the rows of a bundle (columns raw_sha256, body); `inputs` says what each feature reads.
+    `read` is `Lake.read`; `open_bundle` gives the rows of a bundle (columns raw_sha256, body); `inputs` says what each input rests on.
     Raises NotFound when there is no such value, and says which there are.
     """
     if cadence not in CADENCES:
         raise NotFound(f"There is no cadence {cadence!r}: choose {' or '.join(CADENCES)}.")
+    if index not in INDEX_WORDS:
+        raise NotFound(f"There is no index {index!r}: choose one of {', '.join(INDEX_WORDS)}.")
     as_of = as_of.astimezone(UTC)
     day = partition_day(as_of)
     where: dict[str, str | Sequence[str]] = {"asset": asset, "cadence": cadence}
-    stamped = {name: read(name, days=(day, day), where=where).to_pylist() for name in ("sentiment", "contributions", "features")}
+    stamped = {name: read(name, days=(day, day), where=where).to_pylist() for name in ("readings", "contributions", "features")}
     at = {name: [row for row in rows if row["as_of"] == as_of] for name, rows in stamped.items()}
-    if not at["sentiment"]:
-        raise NotFound(_nothing(asset, cadence, as_of, [row["as_of"] for row in stamped["sentiment"]]))
-    parts = sorted(at["contributions"], key=lambda row: -abs(row["contribution"]))
-    if not parts:
-        raise NotFound(f"S of {asset} {cadence} at {as_of:%Y-%m-%dT%H:%MZ} has no contributions in the lake: derive that day again.")
-    chosen = next((row for row in parts if row["feature"] == (feature or parts[0]["feature"])), None)
-    if chosen is None:
-        names = ", ".join(sorted(row["feature"] for row in parts))
-        raise NotFound(f"S of {asset} {cadence} has no constituent {feature!r}: choose one of {names}.")
-    name = chosen["feature"]
-    walk = _Walk(asset, as_of, at["sentiment"][0]["known_at"], read, Answers(read, open_bundle), shown)
+    if not at["readings"]:
+        raise NotFound(_nothing(index, asset, cadence, as_of, [row["as_of"] for row in stamped["readings"]]))
+    summed: dict[str, list[Mapping[str, Any]]] = {}
+    for row in at["contributions"]:
+        if row["index_name"] == index:
+            summed.setdefault(row["feature"], []).append(row)
+    names = sorted(summed, key=lambda name: -abs(math.fsum(row["contribution"] for row in summed[name])))
+    if not names:
+        raise NotFound(f"{index} of {asset} {cadence} at {as_of:%Y-%m-%dT%H:%MZ} has no contributions in the lake: derive that day again.")
+    name = feature or names[0]
+    if name not in summed:
+        raise NotFound(f"{index} of {asset} {cadence} has no input {feature!r}: choose one of {', '.join(sorted(names))}.")
+    origin = inputs.get(name, Origin()) if asset != MARKET else Origin(words="the market as a whole is made of its assets' own numbers")
+    chosen = tuple(sorted(summed[name], key=lambda row: row["by_venue"]))
+    told = _Parts(asset, cadence, as_of, index, chosen, at["contributions"], at["features"], read)
+    made_of, unmade = told.tell(origin)
+    walk = _Walk(asset, as_of, at["readings"][0]["known_at"], read, Answers(read, open_bundle), shown)
     return Trace(
         asset=asset,
         cadence=cadence,
         as_of=as_of,
+        index=index,
         feature=name,
-        sentiment=at["sentiment"][0],
-        contributions=tuple(parts),
-        contribution=chosen,
+        reading=at["readings"][0],
+        contributions=tuple(row for one in names for row in summed[one]),
+        chosen=chosen,
         measured=next((row for row in at["features"] if row["feature"] == name), None),
-        inputs=tuple(walk.back(table, span) for table, span in inputs.get(name, ())),
+        origin=origin,
+        made_of=made_of,
+        unmade=unmade,
+        inputs=tuple(walk.back(table, as_of - _month(as_of) if span is None else span) for table, span in origin.tables),
     )
 
 
-def _nothing(asset: str, cadence: str, as_of: datetime, near: list[datetime]) -> str:
-    words = f"There is no value of S for {asset} {cadence} at {as_of:%Y-%m-%dT%H:%M:%SZ}"
+def _month(as_of: datetime) -> datetime:
+    """The start of the month an instant belongs to: a bar that ends as a month begins closes the month before."""
+    return Window.day(partition_day(as_of).replace(day=1)).start
+
+
+def _nothing(index: str, asset: str, cadence: str, as_of: datetime, near: list[datetime]) -> str:
+    words = f"There is no value of {index} for {asset} {cadence} at {as_of:%Y-%m-%dT%H:%M:%SZ}"
     if near:
         closest = sorted(near, key=lambda other: abs(other - as_of))[:3]
         return f"{words}: the nearest of that day are {', '.join(f'{other:%Y-%m-%dT%H:%MZ}' for other in sorted(closest))}."
     return f"{words}, nor any on that day: see the report for the range covered (as_of is the END of the interval)."
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What an input that is not one feature is made of, out of the same instant's rows."""
+
+    asset: str
+    cadence: str
+    as_of: datetime
+    index: str
+    chosen: tuple[Mapping[str, Any], ...]
+    contributions: list[dict[str, Any]]
+    features: list[dict[str, Any]]
+    read: Reader
+
+    def tell(self, origin: Origin) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """(sentences, what does not hold)."""
+        told: list[str] = []
+        wrong: list[str] = []
+        if self.asset == MARKET:
+            self._asset(told, wrong)
+        if origin.features:
+            told += [self._feature(name) for name in origin.features]
+        if origin.factors:
+            self._product(origin.factors, told, wrong)
+        if origin.continued:
+            told.append(self._state())
+        return tuple(told), tuple(wrong)
+
+    def _asset(self, told: list[str], wrong: list[str]) -> None:
+        """The asset's own number at the same instant, against the score the market took."""
+        name, score = self.chosen[0]["feature"], self.chosen[0]["score"]
+        day = partition_day(self.as_of)
+        rows = self.read("readings", days=(day, day), where={"asset": name, "cadence": self.cadence}).to_pylist()
+        value = next((row[self.index.lower()] for row in rows if row["as_of"] == self.as_of), None)
+        scaled = None if value is None else (value - 50.0) / 50.0 if self.index == "S" else value / 100.0
+        match = (scaled is None) == (score is None) and abs((scaled or 0.0) - (score or 0.0)) <= ADDITIVITY
+        how = "(S - 50) / 50" if self.index == "S" else f"{self.index} / 100"
+        told.append(f"{self.index} of {name} at this instant is {as_points(value)}; score = {how}: {'match' if match else 'MISMATCH'}")
+        told.append(f"go on with: make trace ASSET={name} CADENCE={self.cadence} AT={self.as_of:%Y-%m-%dT%H:%MZ} INDEX={self.index}")
+        if not match:
+            wrong.append(f"the score of {name} is not its own {self.index}: stored {as_number(score)}, it makes {as_number(scaled)}")
+
+    def _feature(self, name: str) -> str:
+        """A feature's value at this instant, and its score in S."""
+        value = next((row["feature_value"] for row in self.features if row["feature"] == name), None)
+        row = next((row for row in self.contributions if row["feature"] == name and row["index_name"] == "S"), None)
+        scored = f", score {as_number(row['score'])} x stale factor {row['stale_factor']:.6g}" if row else ""
+        return f"{name}: feature value {as_number(value)}{scored}"
+
+    def _product(self, factors: tuple[str, ...], told: list[str], wrong: list[str]) -> None:
+        """The components' levels, out of their own contributions, multiplied."""
+        levels = [self._level(name) for name in factors]
+        score = self.chosen[0]["score"]
+        made = math.prod(levels)
+        match = score is not None and abs(made - score) <= ADDITIVITY
+        said = " x ".join(f"{name} {value:.6f}" for name, value in zip(factors, levels, strict=True))
+        told.append(f"{said} = {made:.6f}: {'match' if match else f'MISMATCH, stored is {as_number(score)}'}")
+        if not match:
+            wrong.append(f"the product of {' and '.join(factors)} is {made:.9f}, stored is {as_number(score)}")
+
+    def _level(self, component: str) -> float:
+        """A component between 0 and 1: its contributions over 100 times its weights."""
+        rows = [row for row in self.contributions if row["component"] == component and row["index_name"] == self.index]
+        weight = math.fsum(row["weight"] for row in rows)
+        return math.fsum(row["contribution"] for row in rows) / (100.0 * weight) if weight else math.nan
+
+    def _state(self) -> str:
+        """The checkpoint the state was continued from."""
+        start = _month(self.as_of)
+        day = partition_day(start)
+        rows = self.read("checkpoints", days=(day, day), where={"asset": self.asset, "cadence": self.cadence}).to_pylist()
+        block = next((row["state"] for row in rows if row["as_of"] == start), None)
+        if block is None:
+            return f"no checkpoint is stored for {as_instant(start)}: nothing was known of {self.asset} by then, the state begins later"
+        sha = hashlib.sha256(block).hexdigest()
+        return f"checkpoint of {self.asset} as of {as_instant(start)} (index.checkpoints): {len(block):,} bytes, SHA-256 {sha[:16]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,124 +335,8 @@ class _Walk:
         return CoreRow(row, values, proof, find_fragment(body, row, values) if body else None)
 
 
-def render(found: Trace) -> str:
-    """The trace as text for a person, at most 100 columns."""
-    s, part = found.sentiment, found.contribution
-    headline, explanation = MARKET_WORDS[s["market"]]
-    lines = [
-        f"{headline} - {explanation}",
-        f"{found.asset} {found.cadence} as of {_at(found.as_of)}, known at {_at(s['known_at'])}",
-        "",
-        "1 The value",
-        *_indented(f"S = {_points(s['s'])}, {s['band'] or 'no band'}, {s['status']}, confidence {s['confidence']:.3f}"),
-        *_indented(f"index {s['index_version']}, spec {s['spec_sha256'][:16]}, code {s['code_sha'][:16]}, {s['vintage']}"),
-        *(_indented(f"reason: {s['reason']}") if s["reason"] else []),
-        "",
-        "2 Its contributions, points",
-        *_contributions(found),
-        "",
-        f"3 {found.feature} ({part['family']})",
-        *_indented(
-            f"contribution {part['contribution']:+.6f} = 50 x weight {part['weight']:.6g} x sign {part['sign']:+d} x score "
-            f"{_number(part['score'])} x stale factor {part['stale_factor']:.6g}: {_verdict(found)}"
-        ),
-        *_indented(f"score against {part['history_days']:.1f} days of effective history, strictly before this instant"),
-        *(_indented(f"reason: {part['reason']}") if part["reason"] else []),
-        *_feature(found),
-        "",
-        "4 The rows it was measured from, and the bytes behind them",
-    ]
-    if not found.inputs:
-        lines += _indented(f"no core table is declared as input of {found.feature}")
-    printed: set[str] = set()
-    for place, one in enumerate(found.inputs):
-        lines += [*([""] if place else []), *_table(one, printed)]
-    problems = found.problems
-    checked = len({one.proof.raw_sha256 for part_ in found.inputs for one in part_.rows})
-    lines += ["", "Verdict"]
-    if problems:
-        lines += [line for problem in problems for line in _indented(f"FAILED {problem}")]
-    elif checked:
-        lines += _indented(
-            f"verified: the sums hold, and for the rows shown the SHA-256 of {checked} stored answer{'s' * (checked != 1)} matches the bytes"
-        )
-    else:
-        lines += _indented("the sums hold; there was no input row to check against stored bytes")
-    return "\n".join(lines) + "\n"
-
-
-def _contributions(found: Trace) -> list[str]:
-    shown = displayed([row["contribution"] for row in found.contributions], 2)
-    lines = [
-        f"  {'>' if row['feature'] == found.feature else ' '} {row['family']:<12} {row['feature']:<34} {points:+8.2f}  {row['reason']}"[
-            :WIDTH
-        ].rstrip()
-        for row, points in zip(found.contributions, shown, strict=True)
-    ]
-    if found.residual is None:
-        words = f"{sum(shown):+8.2f}  S is withheld: no value is published"
-    elif abs(found.residual) <= ADDITIVITY:
-        words = f"{sum(shown):+8.2f}  = S - 50, exact{f' to {abs(found.residual):.0e}' if found.residual else ''}"
-    else:
-        words = f"{sum(shown):+8.2f}  DOES NOT ADD UP: S - 50 is {found.sentiment['s'] - 50:+.6f}"
-    return [*lines, f"    {'sum':<47} {words}"]
-
-
-def _verdict(found: Trace) -> str:
-    return (
-        "match" if abs(found.recomputed - found.contribution["contribution"]) <= ADDITIVITY else f"MISMATCH, it is {found.recomputed:+.9f}"
-    )
-
-
-def _feature(found: Trace) -> list[str]:
-    row = found.measured
-    if row is None:
-        return _indented("the features table holds no row for it at this instant")
-    age = "no input" if row["input_age_h"] is None else f"newest input {row['input_age_h']:g} h old"
-    return _indented(f"feature value {_number(row['feature_value'])} ({age}){': ' + row['reason'] if row['reason'] else ''}")
-
-
-def _table(one: InputTrace, printed: set[str]) -> list[str]:
-    name, window = TABLES[one.table].identifier, f"({_at(one.start)}, {_at(one.end)}]"
-    if not one.rows:
-        return _indented(f"{name}: no row in {window} was known then")
-    answers = f"{one.answers:,} stored answer{'s' * (one.answers != 1)}"
-    lines = _indented(f"{name}: {one.found:,} rows in {window} from {answers}; the newest {len(one.rows)}:")
-    for core in one.rows:
-        row = core.row
-        who = " ".join(str(row[name]) for name in ("source", "instrument", "stablecoin", "reference") if name in row)
-        lines += ["", *_indented(f"{who} as of {_at(row['as_of'])}, known at {_at(row['known_at'])}, revision {row['revision']}", 4)]
-        lines += _indented(", ".join(f"{name} {_value(value)}" for name, value in core.values.items()), 6)
-        if core.fragment:
-            lines += _indented(f"{core.fragment.place} of the answer says:", 6)
-            lines += [f"      | {line}" for line in textwrap.wrap(core.fragment.text, WIDTH - 8) or [""]]
-        elif core.proof.found_bytes:
-            lines += _indented("no part of the answer carries this row's stamp in a form known here; the answer's hash stands for it", 6)
-        lines += _answer(core.proof, printed)
-    return lines
-
-
-def _answer(proof: AnswerProof, printed: set[str]) -> list[str]:
-    if proof.raw_sha256 in printed:
-        return _indented(f"from answer {proof.raw_sha256[:16]} (above)", 6)
-    printed.add(proof.raw_sha256)
-    lines = [f"      answer {proof.raw_sha256}"]
-    if proof.url:
-        lines += _indented(f"{proof.source} {proof.endpoint}: HTTP {proof.http_status}, fetched {_at(proof.fetched_at)}", 8)
-        lines += _indented(proof.url, 8)
-        lines += _indented(f"in {proof.bundle}", 8)
-    if proof.matches:
-        return [*lines, *_indented(f"SHA-256 recomputed over {proof.found_bytes:,} bytes: match", 8)]
-    recomputed = f" (recomputed {proof.recomputed})" if proof.recomputed else ""
-    return [*lines, *_indented(f"{proof.problem}{recomputed}", 8)]
-
-
-def _indented(line: str, depth: int = 2) -> list[str]:
-    pad = " " * depth
-    return textwrap.wrap(line, WIDTH, initial_indent=pad, subsequent_indent=pad + "  ", break_on_hyphens=False) or [pad]
-
-
-def _at(instant: datetime | None) -> str:
+def as_instant(instant: datetime | None) -> str:
+    """UTC, as short as it can be said."""
     if instant is None:
         return "unknown"
     whole = instant.astimezone(UTC)
@@ -319,15 +347,11 @@ def _at(instant: datetime | None) -> str:
     )
 
 
-def _points(s: float | None) -> str:
+def as_points(s: float | None) -> str:
+    """A number of the index, or that there is none."""
     return "withheld" if s is None else f"{s:.6f}"
 
 
-def _number(value: float | None) -> str:
+def as_number(value: float | None) -> str:
+    """Nine significant digits, or that it is missing."""
     return "missing" if value is None else f"{value:.9g}"
-
-
-def _value(value: object) -> str:
-    if isinstance(value, float):
-        return repr(value)
-    return _at(value) if isinstance(value, datetime) else json.dumps(value) if isinstance(value, (dict, list)) else str(value)

@@ -37,7 +37,7 @@ PUBLISHED: Final = tuple(name for name, table in TABLES.items() if table.publish
 
 
 def mirror_key(name: str, day: date) -> str:
-    """Key of the one file of a table and day: `published/sentiment/date=2022-05-09/part-0.parquet`."""
+    """Key of the one file of a table and day: `published/readings/date=2022-05-09/part-0.parquet`."""
     return f"{PREFIX}/{name}/date={day.isoformat()}/part-0.parquet"
 
 
@@ -153,12 +153,30 @@ def publish(lake: Lake, settings: Settings) -> int:
     return written
 
 
+#: What a row of the index carries beside its content: not read where a table has many rows.
+_STAMPS: Final = frozenset({"known_at", "market", "vintage", "index_version", "spec_sha256", "code_sha", "date"})
+
+
 def report_data(lake: Lake, settings: Settings) -> reports.ReportData:
-    """Everything the report and the terminal summary show. Of the features, which are most of the rows, only the newest days of a series."""
-    names = ("sentiment", "contributions", "coverage", "quarantine", "outcomes", "verdicts")
-    tables = {name: lake.read(name) for name in names}
-    newest = tables["sentiment"].group_by(["asset", "cadence"]).aggregate([("date", "max")]).column("date_max")
-    features = [lake.read("features", days=(day, day)) for day in sorted(pc.unique(newest).to_pylist())]
-    return reports.ReportData(
-        market=settings.market, features=pa.concat_tables(features) if features else empty(TABLES["features"]), **tables
+    """Everything the report and the terminal summary show.
+
+    Of the features, which are most of the rows, only the newest days of a series; of the latent liquidations these and the day before each,
+    since a ladder is drawn up at a day's end.
+    """
+    whole = ("readings", "regime_changes", "coverage", "quarantine", "outcomes", "verdicts")
+    lean = ("contributions", "events", "outliers")
+    tables = {name: lake.read(name) for name in whole}
+    tables |= {name: lake.read(name, columns=[one for one in TABLES[name].columns if one not in _STAMPS]) for name in lean}
+    newest = tables["readings"].group_by(["asset", "cadence"]).aggregate([("date", "max")]).column("date_max")
+    days = sorted(pc.unique(newest).to_pylist())
+    tables["features"] = _of_days(lake, "features", days)
+    tables["liquidation_levels"] = _of_days(
+        lake, "liquidation_levels", sorted({day - timedelta(days=back) for day in days for back in (0, 1)})
     )
+    return reports.ReportData(market=settings.market, **tables)
+
+
+def _of_days(lake: Lake, name: str, days: list[date]) -> pa.Table:
+    """Rows of a table for some days."""
+    found = [lake.read(name, days=span) for span in (_runs(days) if days else ())]
+    return pa.concat_tables(found) if found else empty(TABLES[name])

@@ -1,4 +1,4 @@
-"""What a person is shown, taken out of the published tables once: series, latest readings, and rounding that still adds up.
+"""What a person is shown, taken out of the published tables once: series, latest readings, events and latent liquidations.
 
 The report (plugins/reports.py) and the terminal summary (plugins/summary.py) both build on it, so they cannot disagree.
 """
@@ -17,45 +17,39 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from plugins.wording import MARKET_WORDS, change_words
 from transforms.roster import HOURLY_ASSETS
 from transforms.schema import empty
-from transforms.sources.contract import REASONS
 from transforms.tables import TABLES
-from transforms.vocabulary import FAMILIES, MARKETS, SOURCES, STATUSES
+from transforms.vocabulary import COMPONENTS, INDICES, MARKETS, REGIMES, STATUSES
 from transforms.windows import CADENCES, from_ms
 
 Floats = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.int8]
 
-#: Edges of the bands on the scale of S (METHODOLOGY 4.1), and the words for them.
-BAND_EDGES: Final = (0, 25, 45, 55, 75, 100)
-BAND_WORDS: Final[dict[str, str]] = {
-    "extreme_fear": "extreme fear",
-    "fear": "fear",
-    "neutral": "neutral",
-    "greed": "greed",
-    "extreme_greed": "extreme greed",
-}
-#: The first thing anybody reads, and what it means.
-MARKET_WORDS: Final[dict[str, tuple[str, str]]] = {
-    "simulated": ("SIMULATED MARKET", "these are not real prices"),
-    "recorded": ("RECORDED DATA, replayed", "real data of the past, not today's market"),
-    "live": ("LIVE", "what the venues publish"),
-}
-DISCLAIMER: Final = "S describes how people are positioned; it does not forecast, and it is no advice."
-#: Contributions add up to S - 50 within this (law of additivity).
+#: The market as a whole: an asset of its own, shown first.
+MARKET: Final = "MKT"
+#: What a number is when nothing contributes to it.
+ORIGIN: Final[dict[str, float]] = {"S": 50.0, "F": 0.0, "X": 0.0}
+#: Contributions add up to S - 50, to F and to X within this (law of additivity).
 ADDITIVITY: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class ReportData:
-    """The tables to show, in the schemas of transforms/tables.py: any order of rows, any of them empty.
+    """The tables to show: columns as in transforms/tables.py, any order of rows, any of them empty.
 
-    Pass the rows of the span to be shown; `outcomes` and `verdicts` of the runs whose rows are to be accounted for.
+    Pass the rows of the span to be shown; `outcomes` and `verdicts` of the runs whose rows are to be accounted for. Of features and
+    liquidation_levels only the newest instant of each series is read; contributions, events and outliers need no stamps.
     """
 
-    sentiment: pa.Table = field(default_factory=partial(empty, TABLES["sentiment"]))
+    readings: pa.Table = field(default_factory=partial(empty, TABLES["readings"]))
     contributions: pa.Table = field(default_factory=partial(empty, TABLES["contributions"]))
     features: pa.Table = field(default_factory=partial(empty, TABLES["features"]))
+    events: pa.Table = field(default_factory=partial(empty, TABLES["events"]))
+    regime_changes: pa.Table = field(default_factory=partial(empty, TABLES["regime_changes"]))
+    liquidation_levels: pa.Table = field(default_factory=partial(empty, TABLES["liquidation_levels"]))
+    outliers: pa.Table = field(default_factory=partial(empty, TABLES["outliers"]))
     coverage: pa.Table = field(default_factory=partial(empty, TABLES["coverage"]))
     quarantine: pa.Table = field(default_factory=partial(empty, TABLES["quarantine"]))
     outcomes: pa.Table = field(default_factory=partial(empty, TABLES["outcomes"]))
@@ -63,11 +57,32 @@ class ReportData:
     #: label to show when there is no index row to take it from
     market: str = ""
     #: assets to show first; the others follow by name
-    order: tuple[str, ...] = HOURLY_ASSETS
+    order: tuple[str, ...] = (MARKET, *HOURLY_ASSETS)
     #: printed in the footer when given; the page has no clock of its own
     generated_at: datetime | None = None
-    #: how to trace a value; {asset}, {cadence}, {as_of} and {feature} are filled in
-    trace_command: str = "make trace ASSET={asset} CADENCE={cadence} AT={as_of} FEATURE={feature}"
+    #: how to trace a value; {asset}, {cadence}, {as_of}, {index} and {feature} are filled in
+    trace_command: str = "make trace ASSET={asset} CADENCE={cadence} AT={as_of} INDEX={index} FEATURE={feature}"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One dated warning, with the record of its kind as it stood then."""
+
+    at: datetime
+    event_type: str
+    side: str
+    severity: float
+    reason: str
+    observed: float | None
+    threshold: float | None
+    track_record: str
+
+    @property
+    def found(self) -> str:
+        """The reason with the value that was judged and the limit it passed."""
+        if self.observed is None or self.threshold is None:
+            return self.reason
+        return f"{self.reason}: {self.observed:.4g}, limit {self.threshold:.4g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +92,17 @@ class Series:
     asset: str
     cadence: str
     at_ms: npt.NDArray[np.int64]  #: as_of, Unix milliseconds UTC
-    s: Floats  #: points
+    s: Floats  #: points, as f and x
+    f: Floats
+    x: Floats
     price_usd: Floats
     drawdown: Floats  #: share 0..1
     confidence: Floats
-    status: npt.NDArray[np.int8]  #: position in STATUSES
-    families: Mapping[str, Floats]  #: points, by family that occurs
+    status: Codes  #: position in STATUSES
+    regime: Codes  #: position in REGIMES, -1 = none
+    #: points by index, then by component that occurs (by asset, where the series is the market's)
+    parts: Mapping[str, Mapping[str, Floats]]
+    events: tuple[Event, ...] = ()
 
     @property
     def key(self) -> str:
@@ -90,80 +110,108 @@ class Series:
         return f"{self.asset}-{self.cadence}"
 
     @property
-    def readings(self) -> int:
-        """Rows that carry a value."""
+    def values(self) -> int:
+        """Rows that carry an S."""
         return int(np.isfinite(self.s).sum())
+
+    def number(self, index: str) -> Floats:
+        """S, F or X."""
+        return {"S": self.s, "F": self.f, "X": self.x}[index]
 
 
 @dataclass(frozen=True, slots=True)
 class Constituent:
-    """One row of the latest contributions, with the feature's own value beside it."""
+    """One input of the latest S, F or X, its venues taken together, with the feature's own value beside it."""
 
-    family: str
+    component: str
     feature: str
     feature_value: float | None
-    input_age_h: float | None
     weight: float
-    sign: int
     score: float | None
     stale_factor: float
     history_days: float
     contribution: float
     reason: str
+    #: points by venue, where more than one has a share
+    venues: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """Latent liquidations at one day's end, by the cohort model: ascending prices, shares of open interest."""
+
+    as_of: datetime
+    price_usd: float
+    level_usd: Floats
+    long_share: Floats
+    short_share: Floats
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The newest row of a series and why it is what it is."""
+    """The newest row of a series and why it is what it is. `row` holds the columns of the table `readings`."""
 
     asset: str
     cadence: str
     as_of: datetime
     known_at: datetime
-    s: float | None
-    s_ex: float | None
-    band: str | None
-    status: str
-    reason: str
-    confidence: float
-    coverage: float
-    freshness: float
-    agreement: float
-    history: float
-    price_usd: float | None
-    drawdown: float | None
-    vintage: str
-    constituents: tuple[Constituent, ...]
-    #: newest row that carries a value, when the latest is withheld
-    last_value: tuple[datetime, float] | None
+    row: Mapping[str, Any]
+    #: inputs by index
+    constituents: Mapping[str, tuple[Constituent, ...]]
+    #: newest row that carries an S, when the latest is withheld
+    last_value: tuple[datetime, float] | None = None
+    #: why the regime was entered, in words; empty where no change is on record
+    regime_reason: str = ""
+    events: tuple[Event, ...] = ()
+    ladder: Ladder | None = None
 
     @property
     def key(self) -> str:
         return f"{self.asset}-{self.cadence}"
 
     @property
-    def total(self) -> float:
+    def s(self) -> float | None:
+        return self.number("S")
+
+    def number(self, index: str) -> float | None:
+        """S, F or X in points; None when withheld."""
+        found: float | None = self.row[index.lower()]
+        return found
+
+    def confidence(self, index: str) -> float:
+        """Confidence of one of the three numbers."""
+        found: float = self.row["confidence" if index == "S" else f"{index.lower()}_confidence"]
+        return found
+
+    def total(self, index: str) -> float:
         """Sum of the contributions, points."""
-        return math.fsum(one.contribution for one in self.constituents)
+        return math.fsum(one.contribution for one in self.constituents[index])
 
-    @property
-    def residual(self) -> float | None:
-        """Sum of contributions minus (S - 50); None when S is withheld."""
-        return None if self.s is None else self.total - (self.s - 50.0)
+    def residual(self, index: str) -> float | None:
+        """Sum of contributions minus what it explains (S - 50, F, X); None when the number is withheld."""
+        value = self.number(index)
+        return None if value is None else self.total(index) - (value - ORIGIN[index])
 
-    @property
-    def adds_up(self) -> bool:
-        return self.residual is None or abs(self.residual) <= ADDITIVITY
+    def adds_up(self, index: str) -> bool:
+        residual = self.residual(index)
+        return residual is None or abs(residual) <= ADDITIVITY
 
-    def by_family(self) -> dict[str, float]:
-        """Contributions by family, in the order of the vocabulary."""
-        found = {one.family for one in self.constituents}
-        return {name: math.fsum(c.contribution for c in self.constituents if c.family == name) for name in FAMILIES if name in found}
+    def by_component(self, index: str) -> dict[str, float]:
+        """Contributions by component (by asset, where the series is the market's), in the vocabulary's order."""
+        summed: dict[str, list[float]] = {}
+        for one in self.constituents[index]:
+            summed.setdefault(group_of(one.component, one.feature), []).append(one.contribution)
+        return {name: math.fsum(parts) for name, parts in summed.items()}
+
+
+def group_of(component: str, feature: str) -> str:
+    """What a contribution is drawn and summed under: its component; the market's inputs are assets, so there it is the asset."""
+    return feature if component == "asset" else component
 
 
 def markets(data: ReportData) -> tuple[str, ...]:
     """Markets the shown numbers come from, in the vocabulary's order (simulated first)."""
-    found = set(pc.unique(data.sentiment.column("market")).to_pylist()) or ({data.market} if data.market else set())
+    found = set(pc.unique(data.readings.column("market")).to_pylist()) or ({data.market} if data.market else set())
     strange = found - set(MARKETS)
     if strange:
         raise ValueError(f"found market {sorted(strange)}; the vocabulary has {', '.join(MARKETS)}")
@@ -184,6 +232,14 @@ def market_label(data: ReportData) -> tuple[str, str]:
     return "MIXED: " + " + ".join(name.upper() for name in found), "rows of several markets stand side by side; compare none of them"
 
 
+def span(data: ReportData) -> tuple[datetime, datetime] | None:
+    """First and last `as_of` of the published rows."""
+    if not data.readings.num_rows:
+        return None
+    stamps = _millis(data.readings.column("as_of"))
+    return from_ms(int(stamps.min())), from_ms(int(stamps.max()))
+
+
 def _millis(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     stamps: npt.NDArray[np.int64] = pc.cast(column, pa.int64()).to_numpy(zero_copy_only=False) // 1000
     return stamps
@@ -191,16 +247,14 @@ def _millis(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
 
 def _floats(table: pa.Table, name: str) -> Floats:
     """A column with NaN where it is null."""
-    values: Floats = pc.cast(pc.fill_null(pc.cast(table.column(name), pa.float64()), float("nan")), pa.float64()).to_numpy(
-        zero_copy_only=False
-    )
+    values: Floats = pc.fill_null(pc.cast(table.column(name), pa.float64()), float("nan")).to_numpy(zero_copy_only=False)
     return values
 
 
-def _codes(table: pa.Table, name: str, words: Sequence[str]) -> npt.NDArray[np.int8]:
+def _codes(column: pa.ChunkedArray, words: Sequence[str]) -> Codes:
     """Position of each value in `words`; -1 for a word that is not there."""
-    found = pc.fill_null(pc.index_in(table.column(name), pa.array(words, pa.string())), -1)
-    codes: npt.NDArray[np.int8] = pc.cast(found, pa.int8()).to_numpy(zero_copy_only=False)
+    found = pc.fill_null(pc.index_in(column, pa.array(words, pa.string())), -1)
+    codes: Codes = pc.cast(found, pa.int8()).to_numpy(zero_copy_only=False)
     return codes
 
 
@@ -227,11 +281,11 @@ def _rank(data: ReportData, key: tuple[str, str]) -> tuple[int, str, int]:
 
 def series(data: ReportData) -> list[Series]:
     """All series of the report: assets of `order` first, then by name; the finer cadence first."""
-    sentiment = _groups(data.sentiment)
-    parts = _groups(data.contributions.select(["asset", "cadence", "as_of", "family", "contribution"]))
+    readings_of, events_of = _groups(data.readings), _groups(data.events)
+    parts = _groups(data.contributions.select(["asset", "cadence", "as_of", "index_name", "component", "feature", "contribution"]))
     found = []
-    for key in sorted(sentiment, key=lambda one: _rank(data, one)):
-        rows = sentiment[key]
+    for key in sorted(readings_of, key=lambda one: _rank(data, one)):
+        rows = readings_of[key]
         at_ms = _millis(rows.column("as_of"))
         found.append(
             Series(
@@ -239,39 +293,61 @@ def series(data: ReportData) -> list[Series]:
                 cadence=key[1],
                 at_ms=at_ms,
                 s=_floats(rows, "s"),
+                f=_floats(rows, "f"),
+                x=_floats(rows, "x"),
                 price_usd=_floats(rows, "price_usd"),
                 drawdown=_floats(rows, "oi_drawdown_90d"),
                 confidence=_floats(rows, "confidence"),
-                status=_codes(rows, "status", STATUSES),
-                families=_by_family(parts.get(key), at_ms),
+                status=_codes(rows.column("status"), STATUSES),
+                regime=_codes(rows.column("regime"), REGIMES),
+                parts=_parts(parts.get(key), at_ms),
+                events=_events(events_of.get(key)),
             )
         )
     return found
 
 
-def _by_family(parts: pa.Table | None, at_ms: npt.NDArray[np.int64]) -> dict[str, Floats]:
-    """Contributions summed by family on the stamps `at_ms`, points; rows of other stamps are left out."""
-    if parts is None:
-        return {}
-    stamps, family, value = _millis(parts.column("as_of")), _codes(parts, "family", FAMILIES), _floats(parts, "contribution")
+def _parts(rows: pa.Table | None, at_ms: npt.NDArray[np.int64]) -> dict[str, dict[str, Floats]]:
+    """Contributions summed by index and component on the stamps `at_ms`, points; rows of other stamps are left out."""
+    summed: dict[str, dict[str, Floats]] = {index: {} for index in INDICES}
+    if rows is None:
+        return summed
+    of_market = pc.equal(rows.column("component"), "asset")
+    names = pc.if_else(of_market, rows.column("feature"), rows.column("component"))
+    words = sorted(pc.unique(names).to_pylist(), key=_component_rank)
+    stamps, value = _millis(rows.column("as_of")), _floats(rows, "contribution")
+    group, index_of = _codes(names, words), _codes(rows.column("index_name"), INDICES)
     place = np.minimum(np.searchsorted(at_ms, stamps), at_ms.size - 1)
     known = (at_ms[place] == stamps) & np.isfinite(value)
-    summed: dict[str, Floats] = {}
-    for code, name in enumerate(FAMILIES):
-        chosen = known & (family == code)
-        if chosen.any():
-            summed[name] = np.bincount(place[chosen], weights=value[chosen], minlength=at_ms.size).astype(np.float64)
+    for number, index in enumerate(INDICES):
+        for code, name in enumerate(words):
+            chosen = known & (group == code) & (index_of == number)
+            if chosen.any():
+                summed[index][name] = np.bincount(place[chosen], weights=value[chosen], minlength=at_ms.size).astype(np.float64)
     return summed
+
+
+def _component_rank(name: str) -> tuple[int, str]:
+    return COMPONENTS.index(name) if name in COMPONENTS else len(COMPONENTS), name
+
+
+def _events(rows: pa.Table | None) -> tuple[Event, ...]:
+    """Events in order of time."""
+    if rows is None:
+        return ()
+    columns = ["as_of", "event_type", "side", "severity", "reason", "observed", "threshold", "track_record"]
+    return tuple(Event(row.pop("as_of").astimezone(UTC), **row) for row in rows.select(columns).to_pylist())
 
 
 def readings(data: ReportData) -> list[Reading]:
     """The latest reading of each series, in the order of `series`."""
-    sentiment = _groups(data.sentiment)
-    newest_at = pa.array({rows.column("as_of")[-1].as_py() for rows in sentiment.values()}, data.sentiment.schema.field("as_of").type)
+    rows_of = _groups(data.readings)
+    newest_at = pa.array({rows.column("as_of")[-1].as_py() for rows in rows_of.values()}, data.readings.schema.field("as_of").type)
     parts, features = (_groups(table.filter(pc.is_in(table.column("as_of"), newest_at))) for table in (data.contributions, data.features))
+    changes, events, levels = (_groups(table) for table in (data.regime_changes, data.events, data.liquidation_levels))
     found = []
-    for key in sorted(sentiment, key=lambda one: _rank(data, one)):
-        rows = sentiment[key]
+    for key in sorted(rows_of, key=lambda one: _rank(data, one)):
+        rows = rows_of[key]
         last = rows.slice(rows.num_rows - 1).to_pylist()[0]
         valued = rows.filter(pc.is_valid(rows.column("s")))
         newest = valued.slice(max(0, valued.num_rows - 1)).select(["as_of", "s"]).to_pylist() if last["s"] is None else []
@@ -281,21 +357,12 @@ def readings(data: ReportData) -> list[Reading]:
                 cadence=key[1],
                 as_of=last["as_of"].astimezone(UTC),
                 known_at=last["known_at"].astimezone(UTC),
-                s=last["s"],
-                s_ex=last["s_ex"],
-                band=last["band"],
-                status=last["status"],
-                reason=last["reason"],
-                confidence=last["confidence"],
-                coverage=last["conf_coverage"],
-                freshness=last["conf_freshness"],
-                agreement=last["conf_agreement"],
-                history=last["conf_history"],
-                price_usd=last["price_usd"],
-                drawdown=last["oi_drawdown_90d"],
-                vintage=last["vintage"],
+                row=last,
                 constituents=_constituents(parts.get(key), features.get(key), last["as_of"]),
                 last_value=(newest[0]["as_of"].astimezone(UTC), newest[0]["s"]) if newest else None,
+                regime_reason=_regime_reason(changes.get(key), last),
+                events=_events(events.get(key)),
+                ladder=_ladder(levels.get(key), rows),
             )
         )
     return found
@@ -308,80 +375,48 @@ def _at(rows: pa.Table | None, as_of: datetime) -> list[dict[str, Any]]:
     return found
 
 
-def _constituents(parts: pa.Table | None, features: pa.Table | None, as_of: datetime) -> tuple[Constituent, ...]:
-    """Constituents of one instant, by family in the vocabulary's order, heaviest first."""
-    measured = {row["feature"]: row for row in _at(features, as_of)}
-    found = [
-        Constituent(
-            family=row["family"],
-            feature=row["feature"],
-            feature_value=measured.get(row["feature"], {}).get("feature_value"),
-            input_age_h=measured.get(row["feature"], {}).get("input_age_h"),
-            weight=row["weight"],
-            sign=row["sign"],
-            score=row["score"],
-            stale_factor=row["stale_factor"],
-            history_days=row["history_days"],
-            contribution=row["contribution"],
-            reason=row["reason"],
+def _constituents(parts: pa.Table | None, features: pa.Table | None, as_of: datetime) -> dict[str, tuple[Constituent, ...]]:
+    """Inputs of one instant by index: by component in the vocabulary's order, heaviest first."""
+    measured = {row["feature"]: row["feature_value"] for row in _at(features, as_of)}
+    split: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in _at(parts, as_of):
+        split.setdefault((row["index_name"], row["component"], row["feature"]), []).append(row)
+    found: dict[str, list[Constituent]] = {index: [] for index in INDICES}
+    for (index, component, feature), rows in split.items():
+        found[index].append(
+            Constituent(
+                component=component,
+                feature=feature,
+                feature_value=measured.get(feature),
+                weight=math.fsum(row["weight"] for row in rows),
+                score=rows[0]["score"],
+                stale_factor=rows[0]["stale_factor"],
+                history_days=rows[0]["history_days"],
+                contribution=math.fsum(row["contribution"] for row in rows),
+                reason="; ".join(sorted({row["reason"] for row in rows if row["reason"]})),
+                venues=tuple(sorted((row["by_venue"], row["contribution"]) for row in rows)) if len(rows) > 1 else (),
+            )
         )
-        for row in _at(parts, as_of)
-    ]
-    return tuple(sorted(found, key=lambda one: (FAMILIES.index(one.family), -one.weight, one.feature)))
+    return {
+        index: tuple(sorted(rows, key=lambda one: (COMPONENTS.index(one.component), -one.weight, one.feature)))
+        for index, rows in found.items()
+    }
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
-    """Where rows went: decoded = core + quarantined + duplicates."""
-
-    subject: str
-    answers: int
-    decoded: int
-    core: int
-    quarantined: int
-    duplicate: int
-    published: int
-
-    @property
-    def difference(self) -> int:
-        """Rows that are neither in core, nor in quarantine, nor duplicates. Anything but 0 is a fault of ours."""
-        return self.decoded - self.core - self.quarantined - self.duplicate
+def _regime_reason(changes: pa.Table | None, last: Mapping[str, Any]) -> str:
+    """The words of the change that began the regime of the newest row."""
+    found = _at(changes, last["regime_since"]) if last["regime_since"] else []
+    return change_words(found[0]["rule"], found[0]["explanation_json"]) if found and found[0]["regime"] == last["regime"] else ""
 
 
-_COUNTS: Final = ("answers", "rows_decoded", "rows_core", "rows_quarantined", "rows_duplicate", "rows_published")
-
-
-def accounts(data: ReportData) -> list[Account]:
-    """Row accounting by source. A step whose subject begins with no source's name is listed under its own name."""
-    totals: dict[str, list[int]] = {}
-    for row in data.outcomes.select(["step", "subject", *_COUNTS]).to_pylist():
-        if not any(row[name] for name in _COUNTS[1:5]):
-            continue
-        subject = next((name for name in SOURCES if row["subject"].replace(".", "/").split("/")[0] == name), row["subject"])
-        summed = totals.setdefault(subject, [0] * len(_COUNTS))
-        for i, name in enumerate(_COUNTS):
-            summed[i] += row[name]
-    return [Account(subject, *totals[subject]) for subject in sorted(totals)]
-
-
-def total_account(data: ReportData) -> Account:
-    """Row accounting over all outcomes given."""
-    sums = [int(pc.sum(data.outcomes.column(name)).as_py() or 0) for name in _COUNTS]
-    return Account("all", *sums)
-
-
-def span(data: ReportData) -> tuple[datetime, datetime] | None:
-    """First and last `as_of` of the published rows."""
-    if not data.sentiment.num_rows:
+def _ladder(levels: pa.Table | None, rows: pa.Table) -> Ladder | None:
+    """Levels of the newest day that has any, beside the price of that instant; None without a price to hold them against."""
+    if levels is None:
         return None
-    stamps = _millis(data.sentiment.column("as_of"))
-    return from_ms(int(stamps.min())), from_ms(int(stamps.max()))
-
-
-def in_words(reason: str) -> str:
-    """A reason for a person: known codes get their meaning, other words stay as they are.
-
-    >>> in_words("STAMP")
-    "STAMP: a stamp is off the endpoint's grid or outside the window asked for"
-    """
-    return f"{reason}: {REASONS[reason]}" if reason in REASONS else reason
+    as_of = levels.column("as_of")[-1].as_py()
+    price = next((row["price_usd"] for row in _at(rows, as_of)), None)
+    if not price:
+        return None
+    newest = pa.Table.from_pylist(_at(levels, as_of), schema=levels.schema).sort_by("level_usd")
+    columns = (_floats(newest, name) for name in ("level_usd", "long_mass_share", "short_mass_share"))
+    return Ladder(as_of.astimezone(UTC), price, *columns)

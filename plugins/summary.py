@@ -1,4 +1,7 @@
-"""The reading in the terminal at the end of a run: S per asset with its reasons, and where the rows went. ASCII, 100 columns at most."""
+"""The reading in the terminal at the end of a run: S, F, X and regime per series, S with its reasons, and where the rows went.
+
+ASCII, 100 columns at most.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,10 @@ import textwrap
 from collections import Counter
 from typing import Final
 
-from plugins.readings import (
-    BAND_EDGES,
-    BAND_WORDS,
-    DISCLAIMER,
-    Account,
-    Reading,
-    ReportData,
-    in_words,
-    market_label,
-    readings,
-    span,
-    total_account,
-)
+from plugins.accounts import Account, total_account
+from plugins.readings import Reading, ReportData, group_of, market_label, readings, span
 from plugins.strips import in_force
+from plugins.wording import BAND_EDGES, BAND_WORDS, DISCLAIMER, RISK_WORDS, SIDE_WORDS, in_words, instant, level, spaced
 from transforms.index.attribution import displayed
 
 WIDTH: Final = 100
@@ -73,20 +66,43 @@ def scale(s: float | None) -> str:
 
 def _block(one: Reading) -> list[str]:
     name = f"{one.asset} {one.cadence}"[: len(_INDENT) - 1]
-    parts = f"coverage {one.coverage:.2f}, freshness {one.freshness:.2f}, agreement {one.agreement:.2f}, history {one.history:.2f}"
-    known = f"  {one.as_of:%Y-%m-%d %H:%MZ}  confidence {one.confidence:.2f} ({parts})"
+    of = {part: one.row[f"conf_{part}"] for part in ("coverage", "freshness", "agreement", "history")}
+    parts = ", ".join(f"{part} {share:.2f}" for part, share in of.items())
+    known = f"  {instant(one.as_of)}  confidence {one.confidence('S'):.2f} ({parts})"
+    status, reason = one.row["status"], one.row["reason"]
     if one.s is None:
-        since = f", last value {one.last_value[1]:.1f} at {one.last_value[0]:%Y-%m-%d %H:%MZ}" if one.last_value else ""
-        lines = [f"{name:<{len(_INDENT)}}{scale(None)} withheld", known]
-        return lines + _wrapped(f"no value: {in_words(one.reason)}{since}", "  ")
+        since = f", last value {one.last_value[1]:.1f} at {instant(one.last_value[0])}" if one.last_value else ""
+        lines = [f"{name:<{len(_INDENT)}}{scale(None)} S withheld", known, *_beside(one)]
+        return lines + _wrapped(f"no value: {in_words(reason)}{since}", "  ")
     terms, shown = _sum(one)
-    lines = [f"{name:<{len(_INDENT)}}{scale(one.s)} S {shown} {BAND_WORDS.get(one.band or '', '')}, {one.status}", known]
+    lines = [f"{name:<{len(_INDENT)}}{scale(one.s)} S {shown} {BAND_WORDS.get(one.row['band'] or '', '')}, {status}", known]
     lines += [line.replace("_", " ") for line in _wrapped(f"{shown} = 50 {terms}", "  ")]
-    if one.reason:
-        lines += _wrapped(f"why {one.status}: {in_words(one.reason)}", "  ")
-    if not one.adds_up:
-        lines += _wrapped(f"DOES NOT ADD UP: contributions differ from S - 50 by {one.residual:.3g}; do not use this value", "  ")
+    lines += _beside(one)
+    if reason:
+        lines += _wrapped(f"why {status}: {in_words(reason)}", "  ")
+    for index, explained in (("S", "S - 50"), ("F", "F"), ("X", "X")):
+        if not one.adds_up(index):
+            differ = f"contributions differ from {explained} by {one.residual(index):.3g}; do not use this value"
+            lines += _wrapped(f"DOES NOT ADD UP: {differ}", "  ")
     return lines
+
+
+def _beside(one: Reading) -> list[str]:
+    """What stands beside S: `F 62.3 elevated, longs crowded   X 45.9 moderate   no cascade probability: ...`, and the states below it."""
+    row = one.row
+    numbers = []
+    for index in ("F", "X"):
+        value = one.number(index)
+        words = "withheld" if value is None else f"{value:.1f} {level(value)}"
+        side = f", {SIDE_WORDS[row['crowded_side']]}" if index == "F" and row["crowded_side"] else ""
+        numbers.append(f"{index} {words}{side}")
+    if row["p_cascade_24h"] is None:
+        numbers.append(f"no cascade probability: {row['cascade_reason']}")
+    else:
+        numbers.append(f"cascade within 24 h {row['p_cascade_24h']:.3f} (base rate {row['cascade_base_rate']:.3f})")
+    states = [f"regime {spaced(row['regime'])} since {instant(row['regime_since'])}"] if row["regime"] else []
+    states += [RISK_WORDS[row["risk_state"]] if row["risk_state"] != "mixed" else "risk mixed"] if row["risk_state"] else []
+    return [*_wrapped("   ".join(numbers), "  "), *(_wrapped("; ".join(states), "  ") if states else [])]
 
 
 def _sum(one: Reading) -> tuple[str, str]:
@@ -94,16 +110,16 @@ def _sum(one: Reading) -> tuple[str, str]:
 
     A family without any score (its inputs are missing or do not exist) contributes exactly nothing and is left out.
     """
-    scored = {c.family for c in one.constituents if c.score is not None}
-    families = {name: points for name, points in one.by_family().items() if name in scored or points}
+    scored = {group_of(c.component, c.feature) for c in one.constituents["S"] if c.score is not None}
+    families = {name: points for name, points in one.by_component("S").items() if name in scored or points}
     rounded = displayed(list(families.values()), 1)
     terms = " ".join(f"{'-' if points < 0 else '+'}_{name}_{abs(points):.1f}" for name, points in zip(families, rounded, strict=True))
-    return terms, f"{50 + sum(rounded):.1f}" if one.adds_up else f"{one.s:.1f}"
+    return terms, f"{50 + sum(rounded):.1f}" if one.adds_up("S") else f"{one.s:.1f}"
 
 
 def _rest(found: list[Reading]) -> str:
     """How many series stand in each band; withheld ones apart."""
-    counts = Counter(BAND_WORDS.get(one.band or "", "without a band") if one.s is not None else "withheld" for one in found)
+    counts = Counter(BAND_WORDS.get(one.row["band"] or "", "without a band") if one.s is not None else "withheld" for one in found)
     return ", ".join(f"{counts[word]} {word}" for word in (*BAND_WORDS.values(), "without a band", "withheld") if counts[word])
 
 
@@ -111,9 +127,9 @@ def _evidence(data: ReportData, series: int) -> list[str]:
     lines = []
     covered = span(data)
     if covered:
-        reach = f"{covered[0]:%Y-%m-%d %H:%MZ} to {covered[1]:%Y-%m-%d %H:%MZ}"
-        lines.append(f"covered    {reach}, {series:,} series, {data.sentiment.num_rows:,} rows of the index")
-    lines += _wrapped(_rows(total_account(data)), hanging=_INDENT)
+        reach = f"{instant(covered[0])} to {instant(covered[1])}"
+        lines.append(f"covered    {reach}, {series:,} series, {data.readings.num_rows:,} rows of the index")
+    lines += _wrapped(_rows(total_account(data.outcomes)), hanging=_INDENT)
     steps, checks = Counter(data.outcomes.column("outcome").to_pylist()), Counter(data.verdicts.column("outcome").to_pylist())
     windows = in_force(data.coverage)
     lines += _wrapped(f"steps      {_ended(steps)}; expectations: {_ended(checks)}", hanging=_INDENT)

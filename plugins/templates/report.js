@@ -6,10 +6,16 @@
   const BANDS = [[25, "extreme fear"], [45, "fear"], [55, "neutral"], [75, "greed"], [101, "extreme greed"]];
   const byId = (id) => document.getElementById(id);
   const setup = JSON.parse(byId("setup").textContent);
-  const state = { key: null, data: null, span: "all", ready: false, pinned: null };
+  const PLOTS = ["s", "f", "x", "strip", "price", "drawdown", "parts"];
+  const ORIGIN = { S: 50, F: 0, X: 0 };
+  const EVENT_MARKS = { long: "inverted_triangle", short: "triangle", up: "triangle", down: "inverted_triangle", none: "circle" };
+  const state = { key: null, data: null, index: "S", span: "all", ready: false, pinned: null };
   const model = (name) => Bokeh.documents[0].get_model_by_name(name);
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const signed = (hundredths) => (hundredths > 0 ? "+" : hundredths < 0 ? "\u2212" : "") + (Math.abs(hundredths) / 100).toFixed(2);
+  const spaced = (name) => name.replaceAll("_", " ");
+  const level = (value) => setup.levels[Math.min(Math.floor(value / 25), 3)];
+  const kind = (name) => spaced(name.toLowerCase()).replace(/^liq /, "liquidation ").replace(/^oi /, "OI ");
   const stamp = (ms) => new Date(ms).toISOString().slice(0, 16).replace("T", " ");
 
   function price(usd) {
@@ -28,42 +34,68 @@
     return raw;
   }
 
-  // Columns for the charts. Across a gap, and around a withheld value, lines stop and areas fall to zero at once.
-  function columns(raw) {
-    const families = setup.families;
-    const line = { t: [], s: [], price: [], drawdown: [], depth: [] };
-    const put = (t, s, usd, below) => {
-      line.t.push(t); line.s.push(s); line.price.push(usd); line.drawdown.push(below); line.depth.push(isNaN(below) ? 0 : below);
-    };
+  // Columns of the lines: one row per instant, and a row of nothing on either side of a gap, so that no line is drawn across.
+  function lines(raw) {
+    const line = { t: [], s: [], f: [], x: [], price: [], drawdown: [], depth: [] };
+    const points = (values, i) => (values[i] === null ? NaN : values[i] / 100);
+    raw.t.forEach((t, i) => {
+      if (raw.gap.has(i)) {
+        for (const at of [raw.t[i - 1] + 1, t - 1]) {
+          line.t.push(at);
+          for (const name of ["s", "f", "x", "price", "drawdown"]) line[name].push(NaN);
+          line.depth.push(0);
+        }
+      }
+      const below = raw.drawdown[i] === null ? NaN : raw.drawdown[i] / 10000;
+      line.t.push(t); line.s.push(points(raw.s, i)); line.f.push(points(raw.f, i)); line.x.push(points(raw.x, i));
+      line.price.push(raw.price[i] ?? NaN); line.drawdown.push(below); line.depth.push(isNaN(below) ? 0 : below);
+    });
+    return line;
+  }
+
+  // Layers of the chosen number's contributions. Across a gap, and around a withheld value, they fall to zero at once.
+  function layers(raw) {
+    const groups = Object.values(raw.parts[state.index]), explained = raw[state.index.toLowerCase()];
     const stack = { t: [], net: [] };
-    for (const f of families) for (const side of ["+", "-", "+0", "-0"]) stack[f + side] = [];
-    const level = (t, i) => {
+    for (let n = 0; n < setup.layers; n++) for (const side of ["+", "-", "+0", "-0"]) stack[n + side] = [];
+    const put = (t, i) => {
       let up = 0, down = 0;
       stack.t.push(t);
-      for (const f of families) {
-        const values = raw.families[f];
-        const points = i === null || !values ? 0 : (values[i] || 0) / 100;
-        stack[f + "+0"].push(up); stack[f + "-0"].push(down);
+      for (let n = 0; n < setup.layers; n++) {
+        const points = i === null || n >= groups.length ? 0 : groups[n][i] / 100;
+        stack[n + "+0"].push(up); stack[n + "-0"].push(down);
         if (points > 0) up += points; else down += points;
-        stack[f + "+"].push(up); stack[f + "-"].push(down);
+        stack[n + "+"].push(up); stack[n + "-"].push(down);
       }
       stack.net.push(i === null ? NaN : up + down);
     };
-    const usd = (i) => raw.price[i] ?? NaN;
-    const below = (i) => (raw.drawdown[i] === null ? NaN : raw.drawdown[i] / 10000);
     raw.t.forEach((t, i) => {
-      const none = raw.s[i] === null;
-      if (i > 0 && (raw.gap.has(i) || none !== (raw.s[i - 1] === null))) {
-        for (const [at, beside] of [[raw.t[i - 1] + 1, i - 1], [t - 1, i]]) {
-          const gap = raw.gap.has(i); // a withheld S leaves price and drawdown whole
-          put(at, NaN, gap ? NaN : usd(beside), gap ? NaN : below(beside));
-          level(at, null);
-        }
-      }
-      put(t, none ? NaN : raw.s[i] / 100, usd(i), below(i));
-      level(t, none ? null : i);
+      const none = explained[i] === null;
+      if (i > 0 && (raw.gap.has(i) || none !== (explained[i - 1] === null))) { put(raw.t[i - 1] + 1, null); put(t - 1, null); }
+      put(t, none ? null : i);
     });
-    return { line, stack };
+    return stack;
+  }
+
+  function regimes(raw) {
+    const found = { left: [], right: [], colour: [], tint: [], strength: [], word: [] };
+    for (const [start, end, code] of raw.regimes) {
+      const [word, paint] = setup.regimes[code];
+      found.left.push(raw.start + start * 60000); found.right.push(raw.start + end * 60000);
+      found.colour.push(paint); found.tint.push(word === "neutral" ? 0 : 0.16); found.strength.push(word === "neutral" ? 0.4 : 0.95); found.word.push(word);
+    }
+    return found;
+  }
+
+  function events(raw) {
+    const found = { t: [], y: [], mark: [], colour: [], size: [], what: [], side: [], severity: [], at: [], why: [], record: [] };
+    for (const [minute, type, side, severity, why, record] of raw.events) {
+      const [words, paint] = setup.sides[side], t = raw.start + minute * 60000;
+      found.t.push(t); found.y.push(1.6); found.mark.push(EVENT_MARKS[side]); found.colour.push(paint); found.size.push(7 + severity / 20);
+      found.what.push(kind(type)); found.side.push(words); found.severity.push((severity / 100).toFixed(2)); found.at.push(stamp(t));
+      found.why.push(why); found.record.push(record);
+    }
+    return found;
   }
 
   function spans(raw, code) {
@@ -81,18 +113,16 @@
   function fit() {
     const raw = state.data, x = model("x");
     if (!raw) return;
+    const explained = raw[state.index.toLowerCase()], groups = Object.values(raw.parts[state.index]);
     let low = Infinity, high = -Infinity, deep = 0, up = 0, down = 0;
     for (let i = 0; i < raw.t.length; i++) {
       if (raw.t[i] < x.start || raw.t[i] > x.end) continue;
       const usd = raw.price[i];
       if (usd !== null && usd > 0) { low = Math.min(low, usd); high = Math.max(high, usd); }
       deep = Math.max(deep, (raw.drawdown[i] || 0) / 10000);
-      if (raw.s[i] === null) continue;
+      if (explained[i] === null) continue;
       let plus = 0, minus = 0;
-      for (const f of setup.families) {
-        const points = ((raw.families[f] || [])[i] || 0) / 100;
-        if (points > 0) plus += points; else minus += points;
-      }
+      for (const values of groups) { if (values[i] > 0) plus += values[i] / 100; else minus += values[i] / 100; }
       up = Math.max(up, plus); down = Math.min(down, minus);
     }
     if (high > 0) {
@@ -101,7 +131,7 @@
     }
     model("y-drawdown").setv({ start: Math.max(deep * 1.12, 0.02), end: 0 });
     const most = Math.max(up, -down, 5) * 1.08;
-    model("y-parts").setv({ start: -most, end: most });
+    model("y-parts").setv({ start: state.index === "S" ? -most : Math.min(0, down * 1.08), end: most });
   }
 
   function zoom(span) {
@@ -134,28 +164,35 @@
       bits.push(bit);
       return bit;
     };
-    const s = raw.s[i];
     add(stamp(raw.t[i]) + " UTC" + (x === null ? " (newest)" : ""));
-    const head = add("");
-    const bold = head.appendChild(document.createElement("b"));
-    bold.textContent = s === null ? "S withheld" : "S " + (s / 100).toFixed(2);
-    if (s !== null) head.append(" " + BANDS.find((band) => s / 100 < band[0])[1]);
+    for (const index of ["S", "F", "X"]) {
+      const value = raw[index.toLowerCase()][i], head = add("");
+      const bold = head.appendChild(document.createElement("b"));
+      bold.textContent = value === null ? index + " withheld" : index + " " + (value / 100).toFixed(2);
+      if (value !== null) head.append(" " + (index === "S" ? BANDS.find((band) => value / 100 < band[0])[1] : level(value / 100)));
+    }
+    const minute = (raw.t[i] - raw.start) / 60000, regime = raw.regimes.find(([start, end]) => start < minute && minute <= end);
+    if (regime) add(setup.regimes[regime[2]][0], setup.regimes[regime[2]][1]);
     add((STATUS[Number(raw.status[i])] || "unknown") + ", confidence " + (raw.confidence[i] / 100).toFixed(2));
     if (raw.price[i] !== null) add("price " + price(raw.price[i]) + " USD");
     if (raw.drawdown[i] !== null) add("OI " + (raw.drawdown[i] / 100).toFixed(1) + " % below its 90-day high");
-    if (s !== null) {
-      add("S \u2212 50 = " + signed(s - 5000) + " =");
-      for (const f of setup.families) if (raw.families[f]) add(f + " " + signed(raw.families[f][i] || 0), setup.colours[f]);
+    const explained = raw[state.index.toLowerCase()][i], origin = ORIGIN[state.index];
+    if (explained !== null) {
+      add(origin ? "S \u2212 50 = " + signed(explained - 5000) + " =" : state.index + " = " + (explained / 100).toFixed(2) + " =");
+      for (const [name, values] of Object.entries(raw.parts[state.index])) add(spaced(name) + " " + signed(values[i]), setup.colours[name]);
+    }
+    for (const [at, type, side, , why] of raw.events) {
+      if (at === minute) add("event: " + kind(type) + ", " + setup.sides[side][0] + ": " + why, setup.sides[side][1]).className = "event";
     }
     byId("readout").replaceChildren(...bits);
     if (!state.ready) return;
-    for (const name of ["s", "price", "drawdown", "parts"]) model("cursor-" + name).setv({ location: raw.t[i], visible: x !== null });
+    for (const name of PLOTS) model("cursor-" + name).setv({ location: raw.t[i], visible: x !== null });
   }
 
   function paint() {
     if (!state.ready) return;
     const ink = colour("--ink"), soft = colour("--soft"), grid = colour("--grid"), main = colour("--s-line"), shade = colour("--shade");
-    for (const name of ["s", "price", "drawdown", "parts"]) {
+    for (const name of PLOTS) {
       const plot = model("plot-" + name);
       plot.title.text_color = ink;
       for (const axis of [...plot.below, ...plot.left]) axis.major_label_text_color = soft;
@@ -165,13 +202,39 @@
       if (mark) mark.setv({ text_color: colour("--warn"), background_fill_color: colour("--surface") });
     }
     model("zero").line_color = soft;
-    for (const name of ["s", "price", "net"]) model("line-" + name).glyph.line_color = { value: main };
+    for (const name of ["s", "f", "x", "price", "net"]) model("line-" + name).glyph.line_color = { value: main };
     model("line-drawdown").glyph.line_color = { value: colour("--accent") };
     model("area-drawdown").glyph.fill_color = { value: colour("--accent") };
     for (const name of ["indicative", "withheld"]) {
       model("block-" + name).glyph.fill_color = { value: shade };
       model("block-" + name).glyph.hatch_color = { value: shade };
     }
+  }
+
+  // The chosen number's layers: their data, colours and legend.
+  function stack() {
+    const raw = state.data, names = Object.keys(raw.parts[state.index]), head = { S: "S \u2212 50", F: "F", X: "X" }[state.index];
+    model("stack").data = layers(raw);
+    for (let n = 0; n < setup.layers; n++) {
+      for (const side of ["+", "-"]) model("area-" + n + side).glyph.fill_color = { value: setup.colours[names[n]] || "#888888" };
+    }
+    model("plot-parts").title.text = "Contributions to " + state.index + ", points";
+    const entry = (text, paint) => {
+      const one = document.createElement("span"), mark = one.appendChild(document.createElement("i"));
+      mark.className = paint ? "swatch" : "swatch line";
+      if (paint) mark.style.background = paint;
+      one.append(text);
+      return one;
+    };
+    byId("layers").replaceChildren(...names.map((name) => entry(spaced(name), setup.colours[name])), entry("their sum, " + head));
+  }
+
+  // S, F or X: whose contributions are listed and drawn.
+  function explain(index) {
+    state.index = document.documentElement.dataset.index = index;
+    for (const button of document.querySelectorAll(".indices button")) button.setAttribute("aria-pressed", String(button.dataset.index === index));
+    if (state.data && state.ready) { stack(); fit(); }
+    point(null);
   }
 
   function select(key) {
@@ -189,14 +252,18 @@
     byId("drawn").hidden = byId("uncharted").hidden = true;
     byId(state.data ? "drawn" : "uncharted").hidden = false;
     if (state.data && state.ready) {
-      const { line, stack } = columns(state.data);
-      model("line").data = line;
-      model("stack").data = stack;
+      model("line").data = lines(state.data);
+      model("regimes").data = regimes(state.data);
+      model("events").data = events(state.data);
       model("indicative").data = spans(state.data, "1");
       model("withheld").data = spans(state.data, "2");
-      byId("thinning").textContent = state.data.t.length < state.data.rows
-        ? `Drawn: ${state.data.t.length.toLocaleString("en-US")} of ${state.data.rows.toLocaleString("en-US")} rows. `
-        : `All ${state.data.rows.toLocaleString("en-US")} rows are drawn. `;
+      for (const name of ["price", "drawdown"]) model("plot-" + name).visible = state.data[name].some((value) => value !== null);
+      model("plot-strip").visible = state.data.regimes.length + state.data.events.length > 0;
+      const count = (number) => number.toLocaleString("en-US");
+      byId("thinning").textContent =
+        (state.data.t.length < state.data.rows ? `Drawn: ${count(state.data.t.length)} of ${count(state.data.rows)} rows` : `All ${count(state.data.rows)} rows are drawn`) +
+        (state.data.events.length < state.data.warned ? `, and the newest ${count(state.data.events.length)} of ${count(state.data.warned)} events. ` : ". ");
+      stack();
       zoom(state.span);
       fit();
     }
@@ -241,6 +308,8 @@
     for (const button of byId("cadences").children) {
       button.addEventListener("click", () => go(byId("asset").value + "-" + button.dataset.cadence));
     }
+    for (const button of document.querySelectorAll(".indices button")) button.addEventListener("click", () => explain(button.dataset.index));
+    explain("S");
     for (const button of byId("spans").children) button.addEventListener("click", () => zoom(button.dataset.span));
     for (const link of document.querySelectorAll("#overview a")) {
       link.addEventListener("click", (event) => {
@@ -274,7 +343,7 @@
       model("x").properties.end.change.connect(later);
       const ticks = () => {
         const wanted = Math.max(3, Math.min(9, Math.round(byId("charts").clientWidth / 120)));
-        for (const name of ["s", "price", "drawdown", "parts"]) {
+        for (const name of PLOTS) {
           const plot = model("plot-" + name);
           plot.below[0].ticker.desired_num_ticks = wanted;
           for (const one of plot.below[0].ticker.tickers) one.desired_num_ticks = wanted;

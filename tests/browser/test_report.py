@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pytest
 
+from plugins.charts import PLOTS
 from plugins.reports import render
 from tests.unit.report_tables import index_tables, report_data
-from transforms.vocabulary import FAMILIES
+from transforms.vocabulary import COMPONENTS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -43,7 +44,7 @@ INK = """() => {
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> Path:
-    """Three hourly assets, and BTC daily as well."""
+    """The market and three assets by the hour, and BTC by the day as well."""
     data, daily = report_data(days=120), index_tables(("BTC",), "1d", 120)
     data = replace(data, **{name: pa.concat_tables([getattr(data, name), rows]) for name, rows in daily.items()})
     file = tmp_path_factory.mktemp("report") / "report.html"
@@ -85,6 +86,10 @@ class Visit:
         """A column of a chart's data source."""
         return self.page.evaluate("([s, n]) => Array.from(Bokeh.documents[0].get_model_by_name(s).data[n], Number)", [source, name])
 
+    def explain(self, index: str) -> None:
+        """Choose whose contributions are listed and drawn."""
+        self.page.click(f".card:visible .indices button[data-index={index}]")
+
     def card(self) -> str:
         (shown,) = self.page.locator(".card:visible").all()
         return shown.get_attribute("id")
@@ -114,26 +119,82 @@ def test_no_sideways_scrolling(visit):
     assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_s_is_drawn(visit):
-    s = visit.column("line", "s")
-    known = [value for value in s if not math.isnan(value)]
-    assert len(known) > 500
-    assert all(0 <= value <= 100 for value in known)
-    # the canvas really holds ink in the colour of the line
+def test_the_three_numbers_are_drawn(visit):
+    visit.page.select_option("#asset", "BTC")
+    for name in ("s", "f", "x"):
+        known = [value for value in visit.column("line", name) if not math.isnan(value)]
+        assert len(known) > 500
+        assert all(0 <= value <= 100 for value in known)
+    # the canvas really holds ink
     ink = visit.page.evaluate(INK)
-    assert sum(pixels > 300 for pixels in ink) >= 4, "four charts with something on them"
+    assert sum(pixels > 300 for pixels in ink) >= 7, "seven charts with something on them"
 
 
-def test_stacked_contributions_reach_s(visit):
-    s, net = visit.column("line", "s"), visit.column("stack", "net")
-    pairs = [(a, b) for a, b in zip(s, net, strict=True) if not math.isnan(a)]
-    assert pairs
-    assert max(abs(a - 50 - b) for a, b in pairs) < 1e-9
+@pytest.mark.parametrize(("index", "origin"), [("S", 50), ("F", 0), ("X", 0)])
+def test_stacked_contributions_reach_the_chosen_number(visit, index, origin):
+    visit.page.select_option("#asset", "BTC")
+    visit.explain(index)
+    value, net = visit.column("line", index.lower()), visit.column("stack", "net")
+    at = {"line": visit.column("line", "t"), "stack": visit.column("stack", "t")}
+    sums = dict(zip(at["stack"], net, strict=True))
+    pairs = [(a, sums[t]) for t, a in zip(at["line"], value, strict=True) if not math.isnan(a)]
+    assert len(pairs) > 500
+    assert max(abs(a - origin - b) for a, b in pairs) < 1e-9
+    assert visit.page.evaluate("Bokeh.documents[0].get_model_by_name('plot-parts').title.text") == f"Contributions to {index}, points"
+    legend = visit.page.locator("#layers").inner_text()
+    assert f"their sum, {index}" in legend
+    assert ("flow" in legend, "crowding" in legend, "volatility" in legend) == (index == "S", index == "F", index == "X")
+
+
+def test_one_number_is_explained_at_a_time_and_the_choice_stays(visit):
+    tables = visit.page.locator(".card:visible .parts:visible")
+    assert tables.count() == 1
+    visit.explain("F")
+    visit.page.select_option("#asset", "ETH")
+    assert tables.count() == 1
+    assert "Sum = F" in tables.inner_text()
+    assert "interaction" in visit.page.locator("#layers").inner_text()
+
+
+def test_regimes_and_events_are_drawn_and_told(visit):
+    visit.page.select_option("#asset", "ETH")
+    words = visit.page.evaluate("Array.from(Bokeh.documents[0].get_model_by_name('regimes').data.word)")
+    assert {"neutral", "leverage buildup"} <= set(words)
+    assert len(visit.column("events", "t")) > 20
+    visit.page.locator("#charts").scroll_into_view_if_needed()
+    place = visit.page.evaluate("""() => {
+      const charts = document.getElementById("charts")
+      charts.scrollIntoView({block: "start"})
+      const strip = Object.values(Bokeh.index.roots ?? Bokeh.index)[0].child_views.find((view) => view.model.name === "plot-strip")
+      const events = Bokeh.documents[0].get_model_by_name("events").data, box = strip.el.getBoundingClientRect()
+      return [box.x + strip.frame.x_scale.compute(events.t[1]), box.y + strip.frame.y_scale.compute(events.y[1])]
+    }""")
+    visit.page.mouse.move(place[0] - 4, place[1])
+    visit.page.mouse.move(*place)
+    tip = visit.page.locator(".bk-tooltip-content:visible").first
+    tip.wait_for()
+    told = tip.inner_text()
+    assert "liquidation cluster near" in told
+    assert "no track record: 1 judged" in told
+    assert '<script>alert("quarantined")</script>' in told, "what a table says is text, whatever it says"
+
+
+def test_the_readout_names_the_events_of_its_instant(visit):
+    visit.page.select_option("#asset", "ETH")
+    minutes = visit.column("events", "t")
+    visit.page.evaluate("(t) => window.tidegauge.point(t)", minutes[-1])
+    said = visit.page.locator("#readout").inner_text()
+    assert "event: " in said
+    assert "limit 0.8" in said
+    assert re.search(r"F \d+\.\d\d (low|moderate|elevated|high)", said)
 
 
 def test_choosing_an_asset_changes_card_and_charts(visit):
+    assert visit.card() == "card-MKT-1h", "the market first"
+    assert not visit.page.evaluate("Bokeh.documents[0].get_model_by_name('plot-price').visible"), "the market has no price"
+    visit.page.select_option("#asset", "BTC")
+    assert visit.page.evaluate("Bokeh.documents[0].get_model_by_name('plot-price').visible")
     before = visit.column("line", "price")
-    assert visit.card() == "card-BTC-1h"
     visit.page.select_option("#asset", "ETH")
     assert visit.card() == "card-ETH-1h"
     assert visit.page.url.endswith("#ETH-1h")
@@ -155,18 +216,22 @@ def test_a_link_opens_its_series(browser, report):
     context.close()
 
 
-def test_the_table_of_contributions_adds_up(visit):
-    for asset in ("BTC", "ETH", "SOL"):
+def test_the_tables_of_contributions_add_up(visit):
+    for asset, counts in (("MKT", (2, 2, 2)), ("BTC", (11, 7, 3)), ("SOL", (11, 7, 3))):
         visit.page.select_option("#asset", asset)
         card = visit.page.locator(".card:visible")
-        shown = [float(text.replace(MINUS, "-")) for text in card.locator("td.points").all_inner_texts()]
-        total = float(card.locator("td.sum").inner_text().replace(MINUS, "-"))
-        assert len(shown) == 11
-        assert round(sum(shown), 2) == total
-        assert card.locator(".value b").inner_text() == f"{50 + total:.2f}"
+        for index, origin, count in zip("SFX", (50, 0, 0), counts, strict=True):
+            visit.explain(index)
+            table = card.locator(".parts:visible")
+            shown = [float(text.replace(MINUS, "-")) for text in table.locator("td.points").all_inner_texts()]
+            total = float(table.locator("td.sum").inner_text().replace(MINUS, "-"))
+            assert len(shown) == count
+            assert round(sum(shown), 2) == total
+            assert card.locator(f".number[data-index={index}] .value b").inner_text() == f"{origin + total:.2f}"
 
 
 def test_pointing_at_a_chart_reads_it_and_the_reading_adds_up(visit):
+    visit.page.select_option("#asset", "BTC")
     visit.page.locator("#charts").scroll_into_view_if_needed()
     newest = visit.page.locator("#readout").inner_text()
     assert "newest" in newest
@@ -176,11 +241,14 @@ def test_pointing_at_a_chart_reads_it_and_the_reading_adds_up(visit):
     there = visit.page.locator("#readout").inner_text()
     assert "newest" not in there
     assert "2025-04-30 21:00 UTC" in there
-    terms = [float(number.replace(MINUS, "-")) for number in re.findall(rf"(?:{'|'.join(FAMILIES)}) ([+{MINUS}]?\d+\.\d\d)", there)]
+    terms = [float(number.replace(MINUS, "-")) for number in re.findall(rf"(?:{'|'.join(COMPONENTS)}) ([+{MINUS}]?\d+\.\d\d)", there)]
     s = float(re.search(r"S (\d+\.\d\d)", there)[1])
     assert len(terms) == 6
     assert round(50 + sum(terms), 2) == s
-    visit.page.mouse.move(*[visit.page.locator("#charts").bounding_box()[k] + d for k, d in (("x", 150), ("y", 60))])
+    box = visit.page.evaluate(
+        "() => { const one = document.getElementById('charts'); one.scrollIntoView(); return one.getBoundingClientRect() }"
+    )
+    visit.page.mouse.move(box["x"] + 150, box["y"] + 150)
     visit.page.wait_for_function("(before) => document.getElementById('readout').innerText !== before", arg=there)
 
 
@@ -189,7 +257,7 @@ def test_zooming_keeps_the_axes_together(visit):
     span = visit.page.evaluate("() => { const x = Bokeh.documents[0].get_model_by_name('x'); return (x.end - x.start) / 86400000 }")
     assert 7 <= span < 7.3
     same = visit.page.evaluate(
-        "() => new Set(['s','price','drawdown','parts'].map((n) => Bokeh.documents[0].get_model_by_name('plot-' + n).x_range.id)).size"
+        "(names) => new Set(names.map((n) => Bokeh.documents[0].get_model_by_name('plot-' + n).x_range.id)).size", list(PLOTS)
     )
     assert same == 1
 
@@ -206,6 +274,7 @@ def test_without_javascript_every_reading_is_there(browser, report):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(report.as_uri())
-    assert page.locator(".card:visible").count() == 4
+    assert page.locator(".card:visible").count() == 5
+    assert page.locator(".parts:visible").count() == 15, "all three numbers of every series are explained"
     assert "SIMULATED" in page.locator("#banner").inner_text()
     context.close()

@@ -407,7 +407,7 @@ def test_the_index_degrades_by_rule(pipeline, sandbox, monkeypatch):
         assert mine[0]["stale_factor"] == 1.0
         assert mine[-1]["contribution"] == 0.0
 
-    sure, doubtful = (bars(lake, "sentiment", "as_of") for lake in (whole, less))
+    sure, doubtful = (bars(lake, "readings", "as_of") for lake in (whole, less))
     assert set(sure) == set(doubtful)
     for at, row in doubtful.items():
         parts = [one["contribution"] for (_, when), one in held.items() if (when,) == at]
@@ -424,7 +424,7 @@ def test_the_index_degrades_by_rule(pipeline, sandbox, monkeypatch):
     everything = "/binance.fapi/(fapi/v1/(klines|fundingRate)|futures)|/defillama"
     with at_fault(sandbox, {"kind": "http", "path": everything, "params": {"status": 503}}):
         fill_and_derive("dark")
-    dark = less.read("sentiment", where={"cadence": "1h", "asset": "BTC"}).to_pylist()
+    dark = less.read("readings", where={"cadence": "1h", "asset": "BTC"}).to_pylist()
     dark = {row["as_of"]: row for row in dark if row["as_of"] > utc(AFTER)}
     assert max(dark) == utc(LATER)
     assert dark[utc(LATER)]["s"] is dark[utc(LATER)]["band"] is None

@@ -46,7 +46,7 @@ def test_a_range_in_pieces_in_any_order_equals_the_whole(pipeline, monkeypatch):
     steps.derive("2026-07", "whole")
     steps.publish("2026-07", "whole")
     expected = contents(whole, "core"), contents(whole, "index"), mirror(whole)
-    assert whole.read("sentiment").num_rows > 0
+    assert whole.read("readings").num_rows > 0
     assert len(expected[2]) >= len(DAYS) * len(PUBLISHED)
 
     pieces = pipeline(SPANS=SPANS)
@@ -66,7 +66,7 @@ def test_live_hour_by_hour_equals_backfilled(pipeline):
     ingest(["2026-07"])
     steps.derive("2026-07", "whole")
     expected = contents(whole, "core"), contents(whole, "index")
-    assert whole.read("sentiment").num_rows >= 3 * len(HOURS)
+    assert whole.read("readings").num_rows >= 3 * len(HOURS)
 
     hourly = pipeline(SPANS=NIGHT)
     ingest(["2026-07-21", "2026-07-22"], sources=("coinalyze", "defillama", "alternative_me"))

@@ -56,7 +56,7 @@ def story():
     completed_at = datetime.now(UTC)
     again = cli(home, "run", **HISTORY)
     traced = cli(home, "trace", "--asset", "ETH")
-    asked = cli(home, "sql", "select count(*) as n from index.sentiment where s is not null")
+    asked = cli(home, "sql", "select count(*) as n from index.readings where s is not null")
     yield Story(home, left, complete, completed_at, again, traced, asked)
     cli(home, "down")
     end_postgres(home)
@@ -115,15 +115,15 @@ def test_report_and_summary_say_what_they_are(story):
 
 
 def test_everything_is_in_the_lake_and_in_the_mirror(story, lake):
-    sentiment = lake.read("sentiment")
+    readings = lake.read("readings")
     hours = int((utc(SPAN[1]) - utc(SPAN[0])).total_seconds() // 3600)
-    assert sentiment.filter(sentiment["cadence"].to_numpy(zero_copy_only=False) == "1h").num_rows == hours * len(ASSETS)
-    assert set(sentiment.column("market").to_pylist()) == {"simulated"}
+    assert readings.filter(readings["cadence"].to_numpy(zero_copy_only=False) == "1h").num_rows == hours * len(ASSETS)
+    assert set(readings.column("market").to_pylist()) == {"simulated"}
     filled = {table.name for table in tables("core") if lake.read(table.name, columns=["date"]).num_rows}
     absent = {"marks", "funding_terms", "taker_flow"}  # snapshots, and what the venue keeps for a month only
     assert filled == {table.name for table in tables("core")} - absent
     by_day = dataset.partitioning(pa.schema([("date", pa.date32())]), flavor="hive")
-    for name in ("features", "contributions", "sentiment"):
+    for name in ("features", "contributions", "readings"):
         mirrored = dataset.dataset(story.home / "published" / name, format="parquet", partitioning=by_day).to_table()
         schema = arrow_schema(TABLES[name])
         assert content_sha256(TABLES[name], mirrored.select(schema.names).cast(schema)) == content_sha256(TABLES[name], lake.read(name))
@@ -152,7 +152,7 @@ def test_a_value_is_traced_to_its_bytes(story):
 
 def test_the_lake_answers_sql(story, lake):
     assert story.asked.returncode == 0, story.asked.stderr
-    held = sum(s is not None for s in lake.read("sentiment", columns=["s"]).column("s").to_pylist())
+    held = sum(s is not None for s in lake.read("readings", columns=["s"]).column("s").to_pylist())
     assert held > 0
     assert f" {held} " in story.asked.stdout
 

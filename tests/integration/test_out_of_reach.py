@@ -28,7 +28,7 @@ def one_sentence(done):
 
 #: enough for `trace` to look for a reading
 PARTITION = {
-    "table_name": "sentiment",
+    "table_name": "readings",
     "subject": "1h",
     "day": date(2026, 7, 1),
     "row_count": 1,

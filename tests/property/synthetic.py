@@ -124,7 +124,7 @@ def market(cadence: str, seed: int = 7) -> dict[str, pa.Table]:
     contracts = (
         # asset, venue, instrument, native unit, first bar, last bar
         ("AAA", "binance", "AAAUSDT", "base", 0, count),
-        ("AAA", "elsewhere", "AAAUSD", "usd", count // 3, count),
+        ("AAA", "bybit", "AAAUSD", "usd", count // 3, count),
         ("BBB", "binance", "BBBUSDT", "base", 0, count),
         ("CCC", "binance", "1000CCCUSDT", "base", count // 4, 3 * count // 4),
         ("DDD", "binance", "DDDUSDT", "base", 5 * count // 8, count),

@@ -11,14 +11,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from plugins import gate
+from tests.unit.honest_index import BTC, HONEST_INDEX, HOURS, INDEX_FAULTS, INPUTS, START
 from transforms.schema import arrow_schema
 from transforms.sources.contract import REASONS
 from transforms.tables import TABLES
-from transforms.windows import partition_day, utc
+from transforms.windows import partition_day
 
-START = utc("2026-05-01")
 INSTRUMENTS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
-HOURS = 30  # over a partition's edge
 CORE = [table.name for table in TABLES.values() if table.layer == "core"]
 INDEX = [table.name for table in TABLES.values() if table.layer == "index"]
 #: Without shrinking: a verdict costs a tenth of a second, and the examples are small as they are.
@@ -60,42 +59,13 @@ def core_rows(name):
     return found
 
 
-def stamped(as_of):
-    said = {"market": "simulated", "vintage": "live", "index_version": "1", "spec_sha256": "a", "code_sha": "b", "reason": ""}
-    return said | {"asset": "BTC", "cadence": "1h", "as_of": as_of, "known_at": as_of, "date": partition_day(as_of)}
-
-
-def index_rows():
-    """Honest features, contributions and sentiment; the last hour is withheld for want of a score."""
-    features, contributions, sentiment = [], [], []
-    shares = ("confidence", "conf_coverage", "conf_freshness", "conf_agreement", "conf_history")
-    for hour in range(1, HOURS + 1):
-        base = stamped(START + timedelta(hours=hour))
-        missing, total = hour == HOURS, 0.0
-        for number, feature in enumerate(("funding", "momentum", "taker")):
-            why = {"reason": "NO_HISTORY"} if missing else {}
-            score = None if missing else (hour % 7 - 3) / 3
-            part = 0.0 if missing else 50.0 * 0.3 * (-1) ** number * score * 0.5
-            total += part
-            features.append(base | why | {"feature": feature, "feature_value": score, "input_age_h": 1.0})
-            weighed = {"family": "carry", "weight": 0.3, "sign": (-1) ** number, "stale_factor": 0.5, "history_days": 90.0}
-            contributions.append(base | why | weighed | {"feature": feature, "score": score, "contribution": part})
-        s = None if missing else 50.0 + total
-        band = None if missing else "fear" if s < 45 else "neutral" if s <= 55 else "greed"
-        why = {"reason": "LOW_CONFIDENCE", "status": "withheld"} if missing else {"status": "ok"}
-        sentiment.append(
-            base | dict.fromkeys(shares, 0.9) | why | {"s": s, "s_ex": s, "band": band, "price_usd": 1.0, "oi_drawdown_90d": None}
-        )
-    return {"features": features, "contributions": contributions, "sentiment": sentiment}
-
-
 HONEST_CORE = {name: core_rows(name) for name in CORE}
-HONEST_INDEX = index_rows()
 
 
 def judged(name, rows):
-    """The verdict on rows of one table, given beside the honest rest of the index where it belongs there."""
-    beside = {other: arrow(other, HONEST_INDEX[other]) for other in INDEX} if name in INDEX else {}
+    """The verdict on rows of one table; contributions and readings are given together, as they must be."""
+    pair = ("contributions", "readings")
+    beside = {other: arrow(other, HONEST_INDEX[other]) for other in pair} if name in pair else {}
     verdict = gate.gate(beside | {name: arrow(name, rows)})[name]
     assert verdict.passed.num_rows + len(verdict.rejected) == len(rows)
     assert sorted(reject.row for reject in verdict.rejected) == sorted({reject.row for reject in verdict.rejected})
@@ -112,7 +82,7 @@ def test_honest_rows_pass_untouched_and_every_check_is_on_record():
         assert verdict.passed.equals(given_rows[name])
         assert verdict.checks
         assert [check for check in verdict.checks if not check.success] == []
-    assert "CONTRIBUTIONS_DO_NOT_ADD_UP" in [check.code for check in verdicts["sentiment"].checks]
+    assert "CONTRIBUTIONS_DO_NOT_ADD_UP" in [check.code for check in verdicts["readings"].checks]
 
 
 #: A fault is (check code, reason code, what to do to a row). Applied wherever the table has the columns.
@@ -201,25 +171,6 @@ def test_statistics_first_and_rows_at_once_give_one_verdict(data, name):
     assert first.passed.equals(at_once.passed)
 
 
-#: Faults of the index: (table, check code, row, change); row 3 of sentiment and rows 9-11 of the others lie in the first day.
-INDEX_FAULTS = [
-    ("features", "NOT_FINITE_FEATURE_VALUE", 9, {"feature_value": float("nan")}),
-    ("features", "OFF_GRID", 9, {"as_of": START + timedelta(hours=4, minutes=5), "known_at": START + timedelta(hours=5)}),
-    ("features", "UNKNOWN_MARKET", 9, {"market": "guessed"}),
-    ("features", "EMPTY_FEATURE", 9, {"feature": ""}),
-    ("contributions", "CONTRIBUTION_OFF_FORMULA", 9, {"sign": 0}),
-    ("contributions", "OUT_OF_RANGE_WEIGHT", 9, {"weight": 1.5}),
-    ("contributions", "CONTRIBUTIONS_DO_NOT_ADD_UP", 9, {"weight": 0.25, "contribution": 50 * 0.25 * 0.5 / 3}),
-    ("sentiment", "CONTRIBUTIONS_DO_NOT_ADD_UP", 3, {"s": 51.0, "band": "neutral"}),
-    ("sentiment", "WITHHELD_OFF_S", 3, {"status": "withheld"}),
-    ("sentiment", "WITHHELD_OFF_S", 3, {"s": None, "band": None, "reason": "X"}),
-    ("sentiment", "WITHHELD_WITHOUT_REASON", 3, {"s": None, "band": None, "status": "withheld"}),
-    ("sentiment", "BAND_WITHOUT_S", 3, {"band": None}),
-    ("sentiment", "BAND_OFF_S", 3, {"band": "extreme_greed"}),
-    ("sentiment", "DUPLICATE_KEY", 3, {"as_of": START + timedelta(hours=3), "known_at": START + timedelta(hours=3)}),
-]
-
-
 @pytest.mark.parametrize(("name", "code", "row", "change"), INDEX_FAULTS, ids=[f"{name}-{code}" for name, code, *_ in INDEX_FAULTS])
 def test_a_fault_in_the_index_blocks_its_day_and_no_other(name, code, row, change):
     rows = [dict(one) for one in HONEST_INDEX[name]]
@@ -233,17 +184,55 @@ def test_a_fault_in_the_index_blocks_its_day_and_no_other(name, code, row, chang
 
 
 def test_contributions_that_do_not_add_up_block_the_day_of_both_tables():
-    sentiment = [dict(one) for one in HONEST_INDEX["sentiment"]]
-    sentiment[3]["s"] += 2e-9
-    verdicts = gate.gate(
-        {"contributions": arrow("contributions", HONEST_INDEX["contributions"]), "sentiment": arrow("sentiment", sentiment)}
-    )
+    readings = [dict(one) for one in HONEST_INDEX["readings"]]
+    readings[BTC]["s"] += 2e-9
+    verdicts = gate.gate({"contributions": arrow("contributions", HONEST_INDEX["contributions"]), "readings": arrow("readings", readings)})
     for verdict in verdicts.values():
         assert verdict.blocked_days == (date(2026, 5, 1),)
         assert {reject.reason_code for reject in verdict.rejected} == {"BLOCKED"}
-        assert "BTC 1h 2026-05-01 04:00:00: contributions add up to" in verdict.blocked
-    sentiment[3]["s"] -= 1.5e-9
-    assert judged("sentiment", sentiment).blocked == ""
+        assert "first: S of BTC 1h 2026-05-01 04:00:00: contributions add up to" in verdict.blocked
+    readings[BTC]["s"] -= 1.5e-9
+    assert judged("readings", readings).blocked == ""
+
+
+def test_what_is_withheld_needs_no_explanation_and_what_is_not_does():
+    readings = [dict(one) for one in HONEST_INDEX["readings"]]
+    readings[BTC] |= {"f": None, "f_ciss": None, "crowded_side": None, "reason": "why"}
+    assert judged("readings", readings).blocked == "", "only f is withheld, its contributions stay"
+    unexplained = [one for one in HONEST_INDEX["contributions"] if (one["asset"], one["index_name"]) != ("BTC", "X")]
+    assert "CONTRIBUTIONS_DO_NOT_ADD_UP" in judged("contributions", unexplained).blocked
+
+
+def test_an_input_split_by_venue_adds_up_as_one():
+    rows = [dict(one) for one in HONEST_INDEX["contributions"]]
+    whole = next(n for n, row in enumerate(rows) if row["feature"] == "oi_level")
+    halves = [
+        rows[whole] | {"by_venue": venue, "weight": 0.3, "contribution": rows[whole]["contribution"] / 2} for venue in ("binance", "okx")
+    ]
+    assert judged("contributions", [*rows[:whole], *halves, *rows[whole + 1 :]]).blocked == ""
+    assert "DUPLICATE_KEY" in judged("contributions", [*rows[:whole], halves[0], halves[0], *rows[whole + 1 :]]).blocked
+
+
+@pytest.mark.parametrize("name", INDEX)
+def test_the_index_by_statistics_and_row_by_row_gives_one_verdict(name):
+    """What the table of a long history goes through; checkpoints hold bytes, which statistics must bear, too."""
+    from expectations import series
+
+    rows = [dict(one) for one in HONEST_INDEX[name]]
+    rows[3] |= {"known_at": START, "code_sha": None}
+    at_once = judged(name, rows)
+    large, series.LARGE = series.LARGE, 0
+    try:
+        first = judged(name, rows)
+    finally:
+        series.LARGE = large
+    assert (first.rejected, first.checks, first.blocked) == (at_once.rejected, at_once.checks, at_once.blocked)
+    assert "KNOWN_BEFORE_AS_OF" in first.blocked or "NULL_CODE_SHA" in first.blocked
+
+
+def test_every_way_an_input_adds_is_among_the_honest_rows():
+    assert {index for index, *_ in INPUTS} == {"S", "F", "X"}
+    assert {"concentration", "interaction"} <= {component for _, component, *_ in INPUTS}
 
 
 def test_an_index_row_in_the_wrong_day_blocks_both_days_and_one_without_any_blocks_all():
@@ -257,7 +246,7 @@ def test_an_index_row_in_the_wrong_day_blocks_both_days_and_one_without_any_bloc
 
 
 def test_half_of_the_pair_is_never_called_additive():
-    (verdict,) = gate.gate({"sentiment": arrow("sentiment", HONEST_INDEX["sentiment"])}).values()
+    (verdict,) = gate.gate({"readings": arrow("readings", HONEST_INDEX["readings"])}).values()
     (said,) = [check for check in verdict.checks if check.code == "CONTRIBUTIONS_DO_NOT_ADD_UP"]
     assert (said.success, said.severity) == (False, "warning")
     assert verdict.blocked == ""
@@ -365,9 +354,9 @@ def test_the_evidence_fits_its_tables_and_loses_nothing():
     funding = [dict(one) for one in HONEST_CORE["funding"]]
     funding[7]["funding_rate"] = None
     funding[8] |= {"instrument": None, "raw_sha256": None}
-    sentiment = [dict(one) for one in HONEST_INDEX["sentiment"]]
-    sentiment[3]["band"] = None
-    tables = {"funding": arrow("funding", funding), "sentiment": arrow("sentiment", sentiment)}
+    readings = [dict(one) for one in HONEST_INDEX["readings"]]
+    readings[BTC]["band"] = None
+    tables = {"funding": arrow("funding", funding), "readings": arrow("readings", readings)}
     verdicts = gate.gate(tables)
     evidence = gate.evidence(tables, verdicts, "run", now)
     for name, rows in evidence.items():
@@ -375,7 +364,7 @@ def test_the_evidence_fits_its_tables_and_loses_nothing():
         rows.validate(full=True)
         assert all(rows.column(field.name).null_count == 0 for field in rows.schema if not field.nullable)
     aside = evidence["quarantine"].to_pylist()
-    assert len(aside) == sum(len(verdict.rejected) for verdict in verdicts.values()) == 2 + 24
+    assert len(aside) == sum(len(verdict.rejected) for verdict in verdicts.values()) == 2 + 48
     assert (aside[0]["source"], aside[0]["instrument"], aside[0]["raw_sha256"]) == ("binance", funding[7]["instrument"], f"{3:064x}")
     said = evidence["verdicts"].to_pylist()
     assert len({(row["table_name"], row["reason_code"]) for row in said}) == len(said) == sum(len(v.checks) for v in verdicts.values())

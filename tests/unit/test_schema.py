@@ -88,7 +88,7 @@ def test_limits_and_words_are_declared_sensibly():
 
 @given(st.data())
 def test_the_hash_does_not_see_order_chunks_or_provenance(data):
-    table = TABLES[data.draw(st.sampled_from(["funding", "sentiment", "coverage", "raw_answers"]))]
+    table = TABLES[data.draw(st.sampled_from(["funding", "readings", "checkpoints", "coverage", "raw_answers"]))]
     rows = data.draw(rows_of(table, max_size=5))
     expected = sha(table, rows)
     assert sha(table, data.draw(st.permutations(rows))) == expected
@@ -105,7 +105,7 @@ def test_the_hash_does_not_see_order_chunks_or_provenance(data):
 
 @given(st.data())
 def test_the_hash_sees_any_change_of_content(data):
-    table = TABLES[data.draw(st.sampled_from(["funding", "sentiment", "coverage", "candles"]))]
+    table = TABLES[data.draw(st.sampled_from(["funding", "readings", "checkpoints", "coverage", "candles"]))]
     rows = data.draw(rows_of(table, min_size=1, max_size=4))
     number = data.draw(st.integers(0, len(rows) - 1))
     name = data.draw(st.sampled_from([name for name in table.content if name not in (*table.key, "revision")]))

@@ -114,10 +114,51 @@ TRUTH = {
     "withheld": (0, [("withheld", NAN), ("ok", 50.0)], [("withheld", 50.0), ("ok", NAN), (None, NAN)]),
     "null_together": (0, [("fear", 30.0), (None, NAN)], [("fear", NAN), (None, 30.0)]),
     "band_of": (0, [("fear", 25.0), ("extreme_fear", 25.0), ("neutral", 50.0), ("extreme_greed", 100.0)], [("fear", 24.9), ("greed", INF)]),
+    # contribution, index, asset, component, weight, sign, score, stale factor
     "contribution_of": (
         1e-9,
-        [(2.5, 0.1, 1, 0.5, 1.0), (-1.25, 0.1, -1, 0.5, 0.5), (0.0, 0.1, 1, NAN, 0.0)],
-        [(2.5 + 2e-9, 0.1, 1, 0.5, 1.0), (2.5, 0.1, -1, 0.5, 1.0), (1.0, 0.1, 1, NAN, 1.0), (NAN, 0.1, 1, 0.5, 1.0)],
+        [
+            (2.5, "S", "BTC", "carry", 0.1, 1, 0.5, 1.0),
+            (-1.25, "S", "BTC", "carry", 0.1, -1, 0.5, 0.5),
+            (0.0, "S", "BTC", "carry", 0.1, 1, NAN, 0.0),
+            (9.0, "F", "BTC", "build_up", 0.1, -1, 0.9, 1.0),  # a sign is in the percentile already
+            (7.0, "X", "BTC", "volatility", 0.1, 1, 0.9, 0.5),
+            (5.0, "X", "BTC", "volatility", 0.1, 1, NAN, 0.0),
+            (9.0, "F", "BTC", "concentration", 0.1, 1, 0.9, 1.0),
+            (0.0, "F", "BTC", "concentration", 0.1, 1, 0.9, 1.0),
+            (2.0, "F", "BTC", "interaction", 0.1, 1, 0.2, 0.5),
+            (-2.5, "S", "MKT", "asset", 0.1, 1, -0.5, 1.0),
+            (5.0, "F", "MKT", "asset", 0.1, 1, 0.5, 1.0),
+            (0.0, "X", "MKT", "asset", 0.1, 1, NAN, 1.0),
+        ],
+        [
+            (2.5 + 2e-9, "S", "BTC", "carry", 0.1, 1, 0.5, 1.0),
+            (2.5, "S", "BTC", "carry", 0.1, -1, 0.5, 1.0),
+            (1.0, "S", "BTC", "carry", 0.1, 1, NAN, 1.0),
+            (NAN, "S", "BTC", "carry", 0.1, 1, 0.5, 1.0),
+            (9.0, "X", "BTC", "volatility", 0.1, 1, 0.9, 0.5),
+            (0.0, "X", "BTC", "volatility", 0.1, 1, NAN, 0.0),
+            (0.0, "F", "BTC", "build_up", 0.1, 1, 0.9, 1.0),
+            (6.0, "F", "BTC", "concentration", 0.1, 1, 0.9, 1.0),
+            (3.5, "F", "BTC", "interaction", 0.1, 1, 0.2, 0.5),
+            (5.0, "F", "BTC", "interaction", 0.1, 1, NAN, 0.0),
+            (5.0, "F", "MKT", "asset", 0.1, 1, NAN, 1.0),
+        ],
+    ),
+    "component_of": (
+        0,
+        [("S", "BTC", "carry"), ("F", "BTC", "interaction"), ("X", "BTC", "dispersion"), ("F", "MKT", "asset")],
+        [("S", "BTC", "interaction"), ("X", "BTC", "carry"), ("F", "BTC", "asset"), ("S", "MKT", "carry"), ("F", None, "carry")],
+    ),
+    "oriented": (0, [("S", -1.0), ("F", 0.0), ("X", 1.0)], [("F", -0.1), ("X", -1.0)]),
+    "only_with": (0, [(1.0, 2.0, 3.0), (NAN, 2.0, 3.0), (NAN, NAN, NAN), (NAN, NAN, 3.0)], [(1.0, NAN, NAN), (NAN, 2.0, NAN)]),
+    "one_of_two": (0, [(0.1, ""), (NAN, "no skill")], [(0.1, "no skill"), (NAN, ""), (NAN, None)]),
+    "skilled": (0, [(NAN, NAN, NAN), (NAN, 0.1, -1.0), (0.1, 0.1, 0.01)], [(0.1, NAN, 0.01), (0.1, 0.1, 0.0), (0.1, 0.1, NAN)]),
+    "shown_from": (10, [(0.3, NAN, 10), (NAN, NAN, 9), (NAN, NAN, 10)], [(0.3, NAN, 9), (NAN, 0.1, 9)]),
+    "record_of": (
+        0,
+        [("3 of 10 came true", 0.3), ("no track record: 9 judged", NAN), ("a statement about data", NAN)],
+        [("no track record", 0.3), ("", NAN), (None, NAN)],
     ),
     "reasoned": (0, [(1.0, ""), (NAN, "STALE")], [(NAN, ""), (NAN, None)]),
 }
@@ -157,14 +198,35 @@ def test_broken_counts_what_each_kind_of_check_forbids():
     assert series.broken(replace(check, kind="unique"), words).tolist() == [True, False, False, False, True]
 
 
-def index_rows(values, name):
+def index_rows(values, **columns):
+    """A frame of BTC's hours: (hour, value by column ...) as pandas sees index rows."""
     moment = {"asset": pd.Categorical(["BTC"] * len(values)), "cadence": pd.Categorical(["1h"] * len(values))}
-    hours = [stamp("2026-01-01T01") + np.timedelta64(hour, "h") for hour, _ in values]
-    return pd.DataFrame(moment | {"as_of": hours, "date": stamp("2026-01-01"), name: [value for _, value in values]})
+    hours = [stamp("2026-01-01T01") + np.timedelta64(hour, "h") for hour, *_ in values]
+    told = {name: [value[place] for value in values] for name, place in columns.items()}
+    return pd.DataFrame(moment | {"as_of": hours, "date": stamp("2026-01-01")} | told)
 
 
 def test_the_additivity_gap():
-    contributions = index_rows([(0, 1.0), (0, -3.0), (1, 4.0), (2, 7.0), (3, 1.0), (5, 0.0)], "contribution")
-    sentiment = index_rows([(0, 48.0), (1, 54.5), (2, NAN), (3, INF), (4, 60.0)], "s")
-    # in turn: right; half a point off; withheld, so nothing to explain; s not a number; s without contributions; contributions without s
-    assert additivity(contributions, sentiment)["gap"].tolist() == [0.0, 0.5, 0.0, INF, INF, INF]
+    parts = [
+        (0, "S", 1.0),
+        (0, "S", -3.0),
+        (0, "F", 20.0),
+        (0, "F", 5.0),
+        (0, "X", 9.0),
+        (1, "S", 4.0),
+        (2, "S", 7.0),
+        (3, "S", 1.0),
+        (5, "S", 0.0),
+    ]
+    contributions = index_rows(parts, index_name=1, contribution=2).astype({"index_name": "category"})
+    nothing = (NAN, NAN)
+    readings = index_rows(
+        [(0, 48.0, 25.0, 9.5), (1, 54.5, *nothing), (2, NAN, *nothing), (3, INF, *nothing), (4, 60.0, NAN, 1.0)], s=1, f=2, x=3
+    )
+    found = additivity(contributions, readings)
+    gaps = {name: found.loc[found["index_name"] == name, "gap"].tolist() for name in ("S", "F", "X")}
+    # in turn: right; half a point off; withheld, so nothing to explain; not a number; a number without contributions, and the reverse
+    assert gaps["S"] == [0.0, 0.5, 0.0, INF, INF, INF]
+    assert gaps["F"] == [0.0] * 5
+    assert gaps["X"] == [0.5, 0.0, 0.0, 0.0, INF]
+    assert found.loc[0, ["index_name", "explained", "total"]].tolist() == ["F", 25.0, 25.0]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from plugins.readings import ReportData, readings
 from plugins.summary import WIDTH, scale, text
-from tests.unit.report_tables import STAMP, START, build, many, report_data
+from tests.unit.report_tables import READING, STAMP, START, build, many, report_data
 
 
 @pytest.fixture(scope="module")
@@ -28,19 +28,38 @@ def sums(summary: str) -> list[tuple[float, float]]:
     return [(float(s), 50 + sum(float(sign + size) for sign, size in re.findall(r"([+-]) \w+ (\d+\.\d)", terms))) for s, terms in found]
 
 
-def test_three_assets_fit_a_screen_and_add_up(data):
+def test_the_market_and_three_assets_fit_a_screen_and_add_up(data):
     summary = text(data)
     lines = summary.splitlines()
     assert lines[0] == "SIMULATED MARKET - these are not real prices"
-    assert len(lines) <= 25
+    assert len(lines) <= 30
+    assert [line.split()[0] for line in lines if "|-----" in line] == ["MKT", "BTC", "ETH", "SOL"]
     assert max(map(len, lines)) <= WIDTH
     assert summary.isascii()
     found = sums(summary)
-    assert len(found) == 3
+    assert len(found) == 4
     assert all(round(total, 1) == s for s, total in found)
     assert [s for s, _ in found] == [pytest.approx(one.s, abs=0.05 + 1e-9) for one in readings(data)]
     assert "45,000 in = 44,912 core + 8 quarantined + 80 duplicates; 28,640 published" in summary
     assert "2025-01-01 01:00Z to 2025-03-02 00:00Z" in summary
+
+
+def test_f_x_and_the_states_stand_beside_s(data):
+    lines = text(data).splitlines()
+    for reading in readings(data):
+        at = next(n for n, line in enumerate(lines) if line.startswith(f"{reading.asset} {reading.cadence}"))
+        block = " ".join(lines[at : at + 6])
+        row = reading.row
+        assert f"F {row['f']:.1f} {('low', 'moderate', 'elevated', 'high')[int(row['f'] // 25)]}" in block
+        assert f"X {row['x']:.1f} " in block
+        assert ("longs crowded" in block) == (row["crowded_side"] == "long_crowded")
+        assert "risk off" in block
+        if reading.asset == "MKT":
+            assert "no cascade probability: not made for the market" in block
+            assert "regime" not in block
+        else:
+            assert "cascade within 24 h 0.041 (base rate 0.020)" in block
+            assert f"regime {row['regime'].replace('_', ' ')} since {row['regime_since']:%Y-%m-%d %H:%MZ}" in block
 
 
 @pytest.mark.parametrize(
@@ -57,19 +76,16 @@ def test_displayed_families_add_up_whatever_the_scores(scores):
     points = [10.0 * score for score in scores]
     s = 50.0 + float(np.sum(points))
     common = STAMP | {"asset": "BTC", "cadence": "1h", "as_of": [START], "known_at": START}
-    sentiment = build(
-        "sentiment",
-        common
-        | dict.fromkeys(("confidence", "conf_coverage", "conf_freshness", "conf_agreement", "conf_history"), 0.5)
-        | {"s": s, "s_ex": s, "band": "neutral", "status": "ok", "reason": "", "price_usd": 1.0, "oi_drawdown_90d": 0.0},
-    )
+    reading = {"s": s, "f": 40.0, "x": 20.0, "band": "neutral", "status": "ok", "reason": "", "price_usd": 1.0}
     contributions = build(
         "contributions",
         common
         | {
             "as_of": [START] * 5,
-            "family": list(families),
+            "index_name": "S",
+            "component": list(families),
             "feature": list(families),
+            "by_venue": "all",
             "weight": 0.2,
             "sign": 1,
             "score": scores,
@@ -79,7 +95,7 @@ def test_displayed_families_add_up_whatever_the_scores(scores):
             "reason": "",
         },
     )
-    ((shown, total),) = sums(text(ReportData(sentiment=sentiment, contributions=contributions)))
+    ((shown, total),) = sums(text(ReportData(readings=build("readings", common | READING | reading), contributions=contributions)))
     assert round(total, 1) == shown
     assert abs(shown - s) <= 0.05 + 1e-6
 
@@ -87,21 +103,25 @@ def test_displayed_families_add_up_whatever_the_scores(scores):
 def test_many_assets_are_counted():
     summary = text(many(count=30, days=60), series_shown=2)
     assert len(summary.splitlines()) <= 25
-    (counts,) = re.findall(r"^and 28 more: (.*)$", summary, re.MULTILINE)
-    assert sum(map(int, re.findall(r"\d+", counts))) == 28
+    (counts,) = re.findall(r"^and 29 more: (.*)$", summary, re.MULTILINE)
+    assert sum(map(int, re.findall(r"\d+", counts))) == 29
     assert "1 withheld" in counts
 
 
 def test_withheld_shows_no_value():
     summary = text(report_data(("DEAD",), "1d", 60))
-    assert "withheld" in summary
+    assert "S withheld" in summary
+    assert "F withheld   X withheld   no cascade probability: no fragility" in summary
     assert "no value: confidence below 0.3, last value " in summary
     assert not sums(summary)
 
 
 def test_faults_are_loud(data):
-    s = data.sentiment.set_column(data.sentiment.schema.get_field_index("s"), "s", pc.add(data.sentiment.column("s"), 0.3))
-    assert text(replace(data, sentiment=s)).count("DOES NOT ADD UP: contributions differ from S - 50 by -0.3") == 3
+    for name, explained in (("s", "S - 50"), ("x", "X")):
+        place = data.readings.schema.get_field_index(name)
+        broken = data.readings.set_column(place, name, pc.add(data.readings.column(name), 0.3))
+        said = text(replace(data, readings=broken))
+        assert said.count(f"DOES NOT ADD UP: contributions differ from {explained} by -0.3") == 4
     core = data.outcomes.set_column(
         data.outcomes.schema.get_field_index("rows_duplicate"), "rows_duplicate", pc.multiply(data.outcomes.column("rows_duplicate"), 0)
     )

@@ -7,7 +7,7 @@ window cut in pieces, each continued from the checkpoint before it, gives the sa
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -66,6 +66,7 @@ OUTPUT: Final = (
 )
 #: the market as a whole
 MARKET: Final = "MKT"
+_NUMBERS: Final = ("S", "F", "X")
 _WHY_CODES: Final = len(REASONS) // 4
 
 
@@ -287,7 +288,9 @@ class _Tables:
             :, panel.window_first :
         ]
         values = {"S": (self.found.sentiment.s, 50.0), "F": (self.found.f, 0.0), "X": (self.found.x, 0.0)}
-        made = {name: market.aggregate(value, weights, rule, neutral) for name, (value, neutral) in values.items()}
+        # S has a neutral point that a withheld asset can stand at; F and X have none, so they need every asset of the market.
+        rules = {"S": rule, "F": replace(rule, min_known_weight=1.0), "X": replace(rule, min_known_weight=1.0)}
+        made = {name: market.aggregate(value, weights, rules[name], neutral) for name, (value, neutral) in values.items()}
         held = np.nan_to_num(weights, nan=0.0)
         sure = {"confidence": self.found.s_confidence, "f_confidence": self.found.f_confidence, "x_confidence": self.found.x_confidence}
         trust = {name: _blended(held, one.value) for name, one in sure.items()}
@@ -326,10 +329,21 @@ class _Tables:
             "band": words(np.where(band < 0, len(BANDS), band), [*BANDS, None]),
             **{name: numbers(values[at]) for name, values in trust.items()},
             "status": words(made["S"].status[at], STATUSES),
-            "reason": words((made["S"].status[at] > 0) * 1, ["", "assets of the market without a value"]),
+            "reason": self._market_reason(made, at),
             "cascade_reason": words(np.zeros(count, dtype=np.int64), ["not estimated for the market"]),
         }
         return self.frame.table("readings", words(np.zeros(count, dtype=np.int64), [MARKET]), bars, columns)
+
+    def _market_reason(self, made: Mapping[str, market.Market], at: NDArray[np.int64]) -> pa.Array:
+        """Which of the three numbers lack an asset, and how much weight is known of each."""
+        code = np.zeros(len(at), dtype=np.int64)
+        for place, name in enumerate(_NUMBERS):
+            code += (made[name].status[at] > 0) * 2**place
+        texts: list[str | None] = []
+        for one in range(2 ** len(_NUMBERS)):
+            lacking = [name for place, name in enumerate(_NUMBERS) if one >> place & 1]
+            texts.append(f"assets of the market without a value in {', '.join(lacking)}" if lacking else "")
+        return words(code, texts)
 
     def _market_contributions(self, made: Mapping[str, market.Market]) -> pa.Table:
         bars, weights = self._market_bars(), self._notes[MARKET]["weights"]
@@ -338,7 +352,8 @@ class _Tables:
         lines = []
         for name, one in sorted(made.items()):
             value = {"S": (self.found.sentiment.s - 50.0) / 50.0, "F": self.found.f / 100.0, "X": self.found.x / 100.0}[name]
-            lines += [(name, n, value[n, at], np.nan_to_num(one.contributions[n, at], nan=0.0)) for n in members]
+            held = np.where(np.isfinite(one.value), value, np.nan)
+            lines += [(name, n, held[n, at], np.nan_to_num(one.contributions[n, at], nan=0.0)) for n in members]
         width, count = len(lines), len(bars)
         if not width or not count:
             return empty(TABLES["contributions"])
