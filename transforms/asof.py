@@ -65,13 +65,12 @@ def tracks_of(table: pa.Table, keys: Sequence[str]) -> tuple[Ints, list[Track]]:
         names.append(encoded.dictionary.to_pylist())
         codes = codes * max(1, len(names[-1])) + encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     distinct, number = np.unique(codes, return_inverse=True)
-    found: list[Track] = []
-    for code in distinct.tolist():
-        left, parts = code, []
-        for values in reversed(names):
-            left, place = divmod(left, max(1, len(values)))
-            parts.append(values[place])
-        found.append(tuple(reversed(parts)))
+    parts: list[list[str]] = []
+    left = distinct
+    for values in reversed(names):
+        left, place = np.divmod(left, max(1, len(values)))
+        parts.append([values[n] for n in place.tolist()])
+    found: list[Track] = list(zip(*reversed(parts), strict=True))
     order = sorted(range(len(found)), key=found.__getitem__)
     rank = np.empty(len(found), dtype=np.int64)
     rank[order] = np.arange(len(found))
@@ -87,15 +86,16 @@ def in_tracks(
     columns: Mapping[str, Floats],
     usable: Bools,
     agree: bool = True,
+    numbered: tuple[Ints, list[Track]] | None = None,
 ) -> Rows:
     """Rows of `table` (any order) sorted into the given tracks; rows of other tracks and rows not `usable` are left out.
 
     columns: values by name, one per row of `table`. agree: two rows of equal track, as_of and revision must say the same, else
-    UnusableInput is raised.
+    UnusableInput is raised. numbered: what tracks_of says about them, where it has been asked already.
     """
-    number, found = tracks_of(table, keys)
+    number, found = tracks_of(table, keys) if numbered is None else numbered
     place = {track: n for n, track in enumerate(tracks)}
-    to = np.array([place.get(track, -1) for track in found], dtype=np.int64)
+    to = np.arange(len(found)) if found == tracks else np.array([place.get(track, -1) for track in found], dtype=np.int64)
     track = to[number] if len(found) else number
     as_of, known_at = micros(table.column("as_of")), micros(table.column("known_at"))
     revision = np.array(table.column("revision").to_numpy(), dtype=np.int64)

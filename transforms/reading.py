@@ -268,6 +268,7 @@ def instants(as_of: Stamps) -> NDArray[np.datetime64]:
     """A column of instants from microseconds."""
     return as_of.astype("datetime64[us]")
 
+
 class _Said(msgspec.Struct):
     message: str
 

@@ -35,6 +35,18 @@ def cumulated(values: Floats, scale: float) -> tuple[Ints, Ints]:
 
 
 @kernel
+def totals(values: Floats, starts: Ints) -> Floats:
+    """Sum over the rows of each asset of what is known, in the order of rows; NaN where nothing is."""
+    found = np.full((starts.shape[0] - 1, values.shape[1]), np.nan)
+    for a in range(found.shape[0]):
+        for i in range(starts[a], starts[a + 1]):
+            for t in range(values.shape[1]):
+                if np.isfinite(values[i, t]):
+                    found[a, t] = (found[a, t] if np.isfinite(found[a, t]) else 0.0) + values[i, t]
+    return found
+
+
+@kernel
 def window_sums(sums: Ints, known: Ints, count: int, least: int, scale: float) -> Floats:
     """Sum over the last `count` bars, (rows, bars); NaN where fewer than `least` of them are known."""
     rows, bars = sums.shape[0], sums.shape[1] - 1
@@ -148,9 +160,9 @@ def spread(ordered: Floats, size: int, centre: float) -> float:
 
 
 @kernel
-def bands(values: Floats, grid: Bools, median_bars: int, mad_bars: int, least: int, tick: float) -> tuple[Floats, Floats]:
+def bands(values: Floats, grid: Bools, median_bars: int, mad_bars: int, least: int, tick: float, first: int = 0) -> tuple[Floats, Floats]:
     """(deviation from the median, MAD) per row and bar, both against bars strictly before: median over `median_bars`, MAD about its own
-    median over the bars of `grid` among the last `mad_bars`, at least `tick`; NaN where fewer than `least` such bars are known.
+    median over the bars of `grid` among the last `mad_bars`, at least `tick`; NaN where fewer than `least` such bars are known, and before `first`.
     """
     rows, bars = values.shape
     off = np.full((rows, bars), np.nan)
@@ -160,8 +172,18 @@ def bands(values: Floats, grid: Bools, median_bars: int, mad_bars: int, least: i
     for r in range(rows):
         n, m = 0, 0
         mad = np.nan
-        changed = False
-        for t in range(bars):
+        for u in range(max(0, first - 1 - median_bars), first - 1):
+            if np.isfinite(values[r, u]):
+                near[n] = values[r, u]
+                n += 1
+        near[:n] = np.sort(near[:n])
+        for u in range(max(0, first - 1 - mad_bars), first - 1):
+            if grid[u] and np.isfinite(values[r, u]):
+                far[m] = values[r, u]
+                m += 1
+        far[:m] = np.sort(far[:m])
+        changed = m > 0
+        for t in range(first, bars):
             if t >= 1 and np.isfinite(values[r, t - 1]):
                 n = sorted_in(near, n, values[r, t - 1])
             if t - 1 - median_bars >= 0 and np.isfinite(values[r, t - 1 - median_bars]):
@@ -230,12 +252,15 @@ def last_kept(kept: Bools, limit: int) -> Ints:
 
 
 @kernel
-def average_weights(value: Floats, usd: Floats, quality: Floats, venue: Ints, starts: Ints, ramp: int, cap: float) -> tuple[Floats, Floats]:
+def average_weights(
+    value: Floats, usd: Floats, quality: Floats, venue: Ints, starts: Ints, ramp: int, cap: float, first: int = 0
+) -> tuple[Floats, Floats]:
     """(weight, value averaged) of each instrument at each bar (METHODOLOGY FU.4, 3.4); weights of an asset add up to 1, or are all 0.
 
     Weight: USD open interest of the bar before x quality x presence, venues capped at `cap` where there are enough of them for it (the
     excess goes to the others pro rata). Presence is the share of the last `ramp` bars with a value: who enters rises in a line, who leaves
-    falls in a line with its last value. Without any open interest instruments count equally. 0 where no instrument shows a value now.
+    falls in a line with its last value. Without any open interest instruments count equally. 0 where no instrument shows a value now, and
+    before bar `first`.
     """
     rows, bars = value.shape
     weights = np.zeros((rows, bars))
@@ -267,7 +292,7 @@ def average_weights(value: Floats, usd: Floats, quality: Floats, venue: Ints, st
                         size[i] = np.nan
                 if np.isfinite(held[i, t]) and size[i] > 0.0:
                     sized = True
-            if alive == 0:
+            if alive == 0 or t < first:
                 continue
             total = 0.0
             for i in range(low, high):
@@ -349,7 +374,12 @@ def median_shares(usd: Floats, starts: Ints, count: int, first: int) -> Floats:
     ordered = np.empty(count + 1)
     for i in range(rows):
         size = 0
-        for t in range(begin, bars):
+        for t in range(begin, first):
+            if np.isfinite(shares[i, t]):
+                ordered[size] = shares[i, t]
+                size += 1
+        ordered[:size] = np.sort(ordered[:size])
+        for t in range(first, bars):
             if np.isfinite(shares[i, t]):
                 size = sorted_in(ordered, size, shares[i, t])
             if t - count >= begin and np.isfinite(shares[i, t - count]):

@@ -77,7 +77,9 @@ def measured(value: Floats, age_h: Floats, reasons: Mapping[Why, Bools] | None =
     value = np.where(known, value, np.nan)
     why = np.where(known, np.int8(Why.FINE), np.int8(Why.NO_INPUT)).astype(np.int8)
     for reason, where in reversed(list((reasons or {}).items())):
-        why[np.broadcast_to(where, why.shape) & (known if reason is Why.IMPLIED else ~known)] = reason
+        why[(where if where.shape == why.shape else np.broadcast_to(where, why.shape)) & (known if reason is Why.IMPLIED else ~known)] = (
+            reason
+        )
     return Measured(value, np.where(np.isfinite(age_h), age_h, np.nan), why)
 
 

@@ -46,8 +46,9 @@ def _taker_imbalance(panel: Panel) -> Measured:
     both = buy + sell
     imbalance = (buy - sell) / np.where(both > 0, both, np.nan)
     weights = estimators.kernel_weights(rule.step_h, rules.taker_half_life_h, rules.ema_cut_half_lives)
-    value = estimators.emas(imbalance, weights, rules.ema_min_weight)
-    return measured(value, _age(imbalance, rule.step_h, len(weights)), {Why.FLAT: both == 0, Why.TOO_FEW: np.isfinite(imbalance)})
+    long = panel.past("taker imbalance", imbalance, len(weights))
+    value, age = panel.now(estimators.emas(long, weights, rules.ema_min_weight)), panel.now(_age(long, rule.step_h, len(weights)))
+    return measured(value, age, {Why.FLAT: both == 0, Why.TOO_FEW: np.isfinite(imbalance)})
 
 
 def _age(known: Floats, step_h: float, count: int) -> Floats:

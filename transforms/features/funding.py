@@ -124,7 +124,8 @@ def _premium(panel: Panel) -> Measured:
     one = panel.level(rows, "premium", shown) * _INTERVALS_A_YEAR
     gate = panel.gate("premium", one, panel.spec.outliers.funding_tick)
     weights = estimators.kernel_weights(rule.step_h, rules.premium_half_life_h, rules.ema_cut_half_lives)
-    smooth = estimators.emas(np.where(gate.aside, np.nan, one), weights, rules.ema_min_weight)
+    good = panel.past_of_instruments("premium", np.where(gate.aside, np.nan, one), len(weights))
+    smooth = panel.now(estimators.emas(good, weights, rules.ema_min_weight))
     age = panel.age(rows, shown)
     return measured(panel.means(np.where(np.isfinite(age), smooth, np.nan)), panel.youngest(age))
 

@@ -36,7 +36,7 @@ def _usd(panel: Panel) -> Measured:
 
 def _change(panel: Panel, hours: float) -> Measured:
     steps = panel.steps(hours)
-    value = rolling.window_sums(*panel.log_quantity, steps, panel.least(steps), rolling.LOG_SCALE)
+    value = panel.now(rolling.window_sums(*panel.log_quantity, steps, panel.least(steps), rolling.LOG_SCALE))
     return measured(value, panel.oi_age_h, {Why.TOO_FEW: np.isfinite(panel.oi_age_h)})
 
 
@@ -46,13 +46,14 @@ def _change_24h(panel: Panel) -> Measured:
 
 def _drawdown(panel: Panel) -> Measured:
     steps = panel.steps(panel.spec.features.oi_drawdown_d * 24)
-    value = rolling.falls_from_high(*panel.log_quantity, steps, panel.least(steps), 0)
+    level, known = panel.log_quantity
+    value = panel.now(rolling.falls_from_high(level, known, steps, panel.least(steps), level.shape[1] - 1 - panel.bars))
     return measured(value, panel.oi_age_h, {Why.TOO_FEW: np.isfinite(panel.oi_age_h)})
 
 
 def _level(panel: Panel) -> Measured:
     steps = panel.steps(panel.spec.features.oi_level_d * 24)
-    value = rolling.above_mean(*panel.log_quantity, steps, panel.least(panel.steps(panel.spec.score.min_history_d * 24)))
+    value = panel.now(rolling.above_mean(*panel.log_quantity, steps, panel.least(panel.steps(panel.spec.score.min_history_d * 24))))
     return measured(value, panel.oi_age_h, {Why.TOO_FEW: np.isfinite(panel.oi_age_h)})
 
 
@@ -63,7 +64,8 @@ def _logs(values: Floats) -> Floats:
 def _thinness(panel: Panel) -> Measured:
     """Volume of instruments that state it, over open interest of the same instruments."""
     steps = panel.steps(24)
-    traded = estimators.rolling_sums(panel.volume * panel.price.usd, steps, panel.least(steps))
+    traded = panel.past_of_instruments("traded usd", panel.volume * panel.price.usd, steps)
+    traded = panel.now(estimators.rolling_sums(traded, steps, panel.least(steps)))
     usd = panel.totals(np.where(np.isfinite(traded), panel.usd, np.nan))
     volume = panel.totals(np.where(np.isfinite(panel.usd), traded, np.nan))
     value = _logs(usd / np.where(volume > 0, volume, np.nan))
@@ -88,10 +90,10 @@ def _quality(panel: Panel) -> Measured:
 def _decomposed(panel: Panel) -> tuple[Floats, Floats, Floats]:
     """OI.12 over 24 h: (change of ln USD open interest, price, composition); quantity is oi_change_24h."""
     steps = panel.steps(24)
-    usd = _logs(panel.totals(panel.usd))
+    usd = panel.past("oi log usd", _logs(panel.totals(panel.usd)), steps)
     change = np.full(usd.shape, np.nan)
     change[:, steps:] = usd[:, steps:] - usd[:, :-steps]
-    price = panel.returns(24)
+    change, price = panel.now(change), panel.returns(24)
     return change, price, change - _change_24h(panel).value - price
 
 

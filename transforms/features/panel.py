@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Final, TypeVar, cast
@@ -15,6 +14,8 @@ import pyarrow.compute as pc
 from transforms import asof, estimators, rolling
 from transforms.asof import Rows, Track, UnusableInput
 from transforms.estimators import DAY_US, HOUR_US, Bools, Floats, Ints
+from transforms.features.levels import Gate, OpenInterest, Price
+from transforms.features.memory import LookBack, Memory, Tapes, flat
 from transforms.rules import CadenceRule
 from transforms.schema import empty
 from transforms.spec import Spec
@@ -31,6 +32,8 @@ _T = TypeVar("_T")
 _MICROSECOND: Final = timedelta(microseconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _INSTANT: Final = pa.timestamp("us", tz="UTC")
+#: earlier than anything that can be heard of
+_NEVER: Final = -(2**62)
 
 
 def instant_us(instant: datetime) -> int:
@@ -50,51 +53,11 @@ def rows_seen(core: Mapping[str, pa.Table], name: str, sources: Sequence[str], k
     return table.filter(pc.and_(pc.is_in(table.column("source").cast(pa.string()), value_set=pa.array(sources)), seen))
 
 
-@dataclass(frozen=True, slots=True)
-class OpenInterest:
-    """Open interest on the grid, (instruments, bars), one-sided; NaN where an instrument shows none within the carry limit."""
-
-    native: Floats
-    #: code of the native unit, -1 where there is no value
-    unit: Ints
-    base: Floats
-    #: at the venue's own price where it gives one, else NaN
-    stated_usd: Floats
-    age_h: Floats
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """Price in USD per base unit, (instruments, bars). `implied`: stated value / amount, used where no candle ends at the bar.
-
-    `high_usd`, `low_usd`: extremes of the candle that ends at the bar, NaN where there is none or it does not say.
-    """
-
-    usd: Floats
-    age_h: Floats
-    implied: Bools
-    high_usd: Floats
-    low_usd: Floats
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """The outlier gate of one quantity, (instruments, bars): values set aside, and values beyond the limit that nobody could contradict.
-
-    `values` as judged; `off`: distance from the trailing median; `mad`: trailing MAD. All in the quantity's own unit (log for levels).
-    """
-
-    aside: Bools
-    flagged: Bools
-    values: Floats
-    off: Floats
-    mad: Floats
-
-
-class Panel:
+class Panel(LookBack):
     """Core rows on the grid of one cadence: bars end at every multiple of its step in (start, end].
 
     core: tables by name, any row order, all revisions. assets: names, or None for all in the rows and in `also`. Bars up to window_start are history.
+    memory: what the panel up to `start` left, None for a panel that begins with its history.
     """
 
     def __init__(
@@ -108,8 +71,8 @@ class Panel:
         spec: Spec,
         assets: Sequence[str] | None = None,
         also: Iterable[str] = (),
+        memory: Memory | None = None,
     ) -> None:
-        self.rule = rule
         self.spec = spec
         self._core = core
         self._shared: dict[str, object] = {}
@@ -120,7 +83,10 @@ class Panel:
         self.cutoff: Ints = self.when + self._delay
         self.window_first = int(np.searchsorted(self.when, instant_us(window_start), side="right"))
         self._tables = {name: self.rows(name, *rule.sources) for name in INSTRUMENT_TABLES}
-        found = {track for name in MEASURED_TABLES for track in asof.tracks_of(self._tables[name], INSTRUMENT)[1]}
+        self._numbered = {name: asof.tracks_of(self._tables[name], INSTRUMENT) for name in MEASURED_TABLES}
+        found = {track for _, tracks in self._numbered.values() for track in tracks}
+        if memory is not None:
+            found, also = found | set(memory.instruments), {*also, *memory.assets}
         self.assets: list[str] = sorted({track[0] for track in found} | set(also) if assets is None else set(assets))
         self.instruments: list[Track] = sorted(track for track in found if track[0] in set(self.assets))
         owners = np.array([track[0] for track in self.instruments], dtype=object)
@@ -129,13 +95,10 @@ class Panel:
         self.venue: Ints = np.array([self.venues.index(track[1]) for track in self.instruments], dtype=np.int64)
         #: outlier gates met so far, by quantity
         self.gates: dict[str, Gate] = {}
+        super().__init__(rule, self.when, Tapes(memory, self.assets, self.instruments))
+        self._averages = 0
 
     # --- shapes --------------------------------------------------------------------------------------------------------------
-
-    @property
-    def bars(self) -> int:
-        """How many bars, history included."""
-        return len(self.when)
 
     def steps(self, hours: float) -> int:
         """A span of time in whole steps of the grid, at least one."""
@@ -165,11 +128,7 @@ class Panel:
 
     def totals(self, values: Floats) -> Floats:
         """Sum over an asset's instruments of what is known, in the order of instruments; NaN where nothing is."""
-        found = self.unknown()
-        for a in range(len(self.assets)):
-            for i in range(self.starts[a], self.starts[a + 1]):
-                known = np.isfinite(values[i])
-                found[a, known] = np.where(np.isfinite(found[a, known]), found[a, known], 0.0) + values[i, known]
+        found: Floats = rolling.totals(flat(values), self.starts)
         return found
 
     def any_of(self, marks: Bools) -> Bools:
@@ -192,7 +151,8 @@ class Panel:
 
     def tracks(self, name: str, table: pa.Table, values: Mapping[str, Floats], usable: Bools) -> Rows:
         """Rows of the panel's instruments, sorted; values per row of `table`."""
-        return asof.in_tracks(name, table, keys=INSTRUMENT, tracks=self.instruments, columns=values, usable=usable)
+        numbered = self._numbered.get(name) if table is self._tables.get(name) else None
+        return asof.in_tracks(name, table, keys=INSTRUMENT, tracks=self.instruments, columns=values, usable=usable, numbered=numbered)
 
     def sample(self, rows: Rows, max_age_h: float) -> Ints:
         """Row each track shows at each bar, -1 = none."""
@@ -212,11 +172,15 @@ class Panel:
         """Causal outlier gate of one quantity of the instruments (METHODOLOGY 3.2); `tick`: its smallest MAD."""
         rule = self.spec.outliers
         mad_bars = self.steps(rule.mad_d * 24)
-        grid = self.when % round(self.rule.reference_step_h * HOUR_US) == 0
+        median_bars, support = self.steps(rule.median_h), int(rule.support_h / self.rule.step_h)
+        long = self.past_of_instruments(f"gate {name}", values, max(median_bars, mad_bars) + support + 1)
+        grid = self.whens(long.shape[1]) % round(self.rule.reference_step_h * HOUR_US) == 0
         least = round(rule.min_coverage * rule.mad_d * 24 / self.rule.reference_step_h)
-        off, mad = rolling.bands(values, grid, self.steps(rule.median_h), mad_bars, least, tick)
-        aside, flagged = rolling.set_aside(off, mad, self.venue, self.starts, rule.limit, int(rule.support_h / self.rule.step_h))
-        self.gates[name] = Gate(aside, flagged, values, off, mad)
+        first = max(0, long.shape[1] - self.bars - support)
+        off, mad = (part[:, first:] for part in rolling.bands(long, grid, median_bars, mad_bars, least, tick, first))
+        marks = rolling.set_aside(flat(off), flat(mad), self.venue, self.starts, rule.limit, support)
+        aside, flagged = (self.now(part) for part in marks)
+        self.gates[name] = Gate(aside, flagged, values, self.now(off), self.now(mad))
         return self.gates[name]
 
     @cached_property
@@ -237,20 +201,26 @@ class Panel:
         rows = self.tracks("open_interest", table, columns, usable)
         shown = self.sample(rows, self.rule.carry_h)
         aside = self.gate("open_interest", self.level(rows, "log", shown), self.spec.outliers.open_interest_tick).aside
-        age = self.age(rows, shown)
-        shown, age = self._kept(shown, age, aside)
-        unit = np.nan_to_num(self.level(rows, "unit", shown), nan=-1.0).astype(np.int64)
-        return OpenInterest(self.level(rows, "native", shown), unit, self.level(rows, "base", shown), self.level(rows, "usd", shown), age)
+        told = {name: self.level(rows, name, shown) for name in ("native", "unit", "base", "usd")}
+        age, kept = self._kept("open_interest", self.age(rows, shown), aside, told)
+        unit = np.nan_to_num(kept["unit"], nan=-1.0).astype(np.int64)
+        return OpenInterest(kept["native"], unit, kept["base"], kept["usd"], age)
 
-    def _kept(self, shown: Ints, age_h: Floats, aside: Bools) -> tuple[Ints, Floats]:
-        """(row, age) at each bar after values were set aside: the last one not set aside, within the carry limit."""
-        if not aside.any():
-            return shown, age_h
-        source = rolling.last_kept((shown >= 0) & ~aside, int(self.rule.carry_h / self.rule.step_h))
-        rows = np.arange(len(shown))[:, None]
-        age = age_h[rows, np.maximum(source, 0)] + (np.arange(self.bars) - source) * self.rule.step_h
-        good = (source >= 0) & ((source == np.arange(self.bars)) | (age <= self.rule.carry_h))
-        return np.where(good, shown[rows, np.maximum(source, 0)], -1), np.where(good, age, np.nan)
+    def _kept(self, name: str, age_h: Floats, aside: Bools, values: Mapping[str, Floats]) -> tuple[Floats, dict[str, Floats]]:
+        """(age, values) at each bar after values were set aside: those of the last bar not set aside, within the carry limit. No age, no value."""
+        limit = int(self.rule.carry_h / self.rule.step_h)
+        told = {column: self.past_of_instruments(f"{name} {column}", one, limit) for column, one in values.items()}
+        age = self.past_of_instruments(f"{name} age", age_h, limit)
+        gone = self.past_of_instruments(f"{name} aside", aside, limit)
+        if not gone.any():
+            return age_h, dict(values)
+        bars = np.arange(age.shape[1])
+        source = rolling.last_kept(np.isfinite(age) & ~gone, limit)
+        rows, held = np.arange(len(age))[:, None], np.maximum(source, 0)
+        age = age[rows, held] + (bars - source) * self.rule.step_h
+        good = (source >= 0) & ((source == bars) | (age <= self.rule.carry_h))
+        kept = {column: self.now(np.where(good, one[rows, held], np.nan)) for column, one in told.items()}
+        return self.now(np.where(good, age, np.nan)), kept
 
     @cached_property
     def price(self) -> Price:
@@ -262,9 +232,10 @@ class Panel:
         rows = self.tracks("candles", table, {"close": close, "log": estimators.logs(close), **extremes}, usable)
         shown = self.sample(rows, self.rule.carry_h)
         aside = self.gate("price", self.level(rows, "log", shown), self.spec.outliers.price_tick).aside
-        shown, candle_age = self._kept(shown, self.age(rows, shown), aside)
-        candle = self.level(rows, "close", shown)
-        high, low = (np.where(candle_age < self.rule.step_h, self.level(rows, name, shown), np.nan) for name in extremes)
+        told = {name: self.level(rows, name, shown) for name in ("close", *extremes)}
+        candle_age, kept = self._kept("price", self.age(rows, shown), aside, told)
+        candle = kept["close"]
+        high, low = (np.where(candle_age < self.rule.step_h, kept[name], np.nan) for name in extremes)
         oi = self.open_interest
         mark = oi.stated_usd / oi.base
         implied = np.isfinite(mark) & ~(candle_age <= oi.age_h) & ~(candle_age < self.rule.step_h) & ~aside
@@ -280,19 +251,26 @@ class Panel:
     @cached_property
     def links(self) -> Floats:
         """Log of the quantity index's step, per asset and bar (OI.3)."""
-        return estimators.chain_links(self.open_interest.native, self.open_interest.unit, self.usd, self.starts)
+        oi = self.open_interest
+        native, unit = self.past_of_instruments("link native", oi.native, 1), self.past_of_instruments("link unit", oi.unit, 1)
+        return self.now(estimators.chain_links(native, unit, self.past_of_instruments("usd", self.usd, 1), self.starts))
 
     @cached_property
     def log_quantity(self) -> tuple[Ints, Ints]:
-        """(ln Q in steps of 1 / LOG_SCALE, known links so far), (assets, bars + 1), counted from the panel's first bar: only differences mean
-        something.
+        """(ln Q in steps of 1 / LOG_SCALE, known links so far), (assets, bars + 1), counted from the first bar of all: only differences mean
+        something. On a panel that continues another, as many bars before as any feature looks back.
         """
-        return rolling.cumulated(self.links, rolling.LOG_SCALE)
+        rules = self.spec.features
+        longest = max(24 * rules.oi_level_d, 24 * rules.oi_drawdown_d, *rules.oi_change_h, rules.liquidation_window_h)
+        return self.running("quantity", self.links, rolling.LOG_SCALE, self.steps(longest))
 
     def returns(self, hours: float) -> Floats:
         """Log price return over a span of time, per asset and bar."""
-        steps = self.steps(hours)
-        return self.once(f"returns {steps}", lambda: estimators.log_returns(self.price.usd, self.usd, self.starts, steps))
+        return self.once(f"returns {self.steps(hours)}", lambda: self._returns(self.steps(hours)))
+
+    def _returns(self, steps: int) -> Floats:
+        price, usd = (self.past_of_instruments(name, values, steps) for name, values in (("price", self.price.usd), ("usd", self.usd)))
+        return self.now(estimators.log_returns(price, usd, self.starts, steps))
 
     @cached_property
     def volume(self) -> Floats:
@@ -310,25 +288,36 @@ class Panel:
         in the bar (Giagkiozis, Said 2024). 1 where volume or amount is not known in base units.
         """
         rules, oi = self.spec.features, self.open_interest
-        change = np.full(oi.base.shape, np.nan)
-        fresh = oi.age_h < self.rule.step_h
-        pairs = fresh[:, 1:] & fresh[:, :-1] & (oi.unit[:, 1:] == oi.unit[:, :-1])
-        change[:, 1:] = np.where(pairs, np.abs(oi.base[:, 1:] - oi.base[:, :-1]), np.nan)
+        amount = self.past_of_instruments("fresh amount", np.where(oi.age_h < self.rule.step_h, oi.base, np.nan), 1)
+        unit = self.past_of_instruments("link unit", oi.unit, 1)
+        change = np.full(amount.shape, np.nan)
+        change[:, 1:] = np.where(unit[:, 1:] == unit[:, :-1], np.abs(amount[:, 1:] - amount[:, :-1]), np.nan)
+        change = self.now(change)
         broken = np.where(np.isfinite(change) & np.isfinite(self.volume), (change > self.volume) * 1.0, np.nan)
         broken[oi.unit != NATIVE_UNITS.index("base")] = np.nan
-        sums, known = rolling.cumulated(broken, 1.0)
         steps = self.steps(rules.oi_violation_d * 24)
-        count = rolling.window_sums(sums, known, steps, 1, 1.0)
-        held = known[:, 1:] - known[:, np.maximum(np.arange(self.bars) + 1 - steps, 0)]
+        sums, known = self.tapes.running("broken", lambda: rolling.cumulated(broken, 1.0), steps, of_instruments=True)
+        count = self.now(rolling.window_sums(sums, known, steps, 1, 1.0))
+        ends = np.arange(known.shape[1] - self.bars, known.shape[1])
+        held = known[:, ends] - known[:, np.maximum(ends - steps, 0)]
         rate = np.where(held >= self.least(steps) // 2, count / np.maximum(held, 1), 0.0)
         found: Floats = np.maximum(0.0, 1.0 - rate / rules.oi_violation_limit)
         return found
 
-    def weighed(self, values: Floats) -> tuple[Floats, Floats]:
-        """(weights, values) behind the average of an asset's instruments: FU.4, ramped and capped by venue."""
+    def weighed(self, values: Floats, name: str = "") -> tuple[Floats, Floats]:
+        """(weights, values) behind the average of an asset's instruments: FU.4, ramped and capped by venue.
+
+        Averages without a name are remembered by their number: features are measured in one order, that of the cadence's uses.
+        """
         rules = self.spec.features
         ramp = self.steps(rules.venue_ramp_d * 24)
-        return rolling.average_weights(values, self.usd, self.quality, self.venue, self.starts, ramp, rules.venue_cap)
+        self._averages += not name
+        long = self.past_of_instruments(f"average {name or self._averages}", values, ramp + 1)
+        usd = self.past_of_instruments("usd", self.usd, ramp + 1)[:, -long.shape[1] :]
+        first = long.shape[1] - self.bars
+        quality = np.pad(self.quality, ((0, 0), (first, 0))) if first else self.quality
+        found = rolling.average_weights(long, flat(usd), quality, self.venue, self.starts, ramp, rules.venue_cap, first)
+        return self.now(found[0]), self.now(found[1])
 
     def means(self, values: Floats) -> Floats:
         """Average over an asset's instruments; NaN where none shows a value."""
@@ -338,7 +327,7 @@ class Panel:
     @cached_property
     def venue_shares(self) -> Floats:
         """Weight of each venue in averages, (assets, venues, bars), by open interest: adds up to 1, or all 0 where none is known."""
-        weights, _ = self.weighed(np.where(np.isfinite(self.usd), 1.0, np.nan))
+        weights, _ = self.weighed(np.where(np.isfinite(self.usd), 1.0, np.nan), "shares")
         found = np.zeros((len(self.assets), len(self.venues), self.bars))
         for a in range(len(self.assets)):
             for i in range(self.starts[a], self.starts[a + 1]):
@@ -353,8 +342,8 @@ class Panel:
     def volatility(self, hours: float) -> Floats:
         """Root of the mean squared log return per bar over a span, per square root of an hour."""
         steps = self.steps(hours)
-        squares, known = self.once("squares", lambda: rolling.cumulated(self.returns(self.rule.step_h) ** 2, rolling.SQUARE_SCALE))
-        found: Floats = rolling.window_roots(squares, known, steps, self.least(steps)) / np.sqrt(self.rule.step_h)
+        squares, known = self.running("squares", self.returns(self.rule.step_h) ** 2, rolling.SQUARE_SCALE, steps)
+        found: Floats = self.now(rolling.window_roots(squares, known, steps, self.least(steps))) / np.sqrt(self.rule.step_h)
         return found
 
     @cached_property
@@ -391,13 +380,27 @@ class Panel:
 
     def present(self) -> Bools:
         """Per asset and bar: has any measured row younger than spec.presence_d been seen."""
+        return self.once("present", self._present)
+
+    def _present(self) -> Bools:
         limit = round(self.spec.features.presence_d * DAY_US)
-        found = np.zeros((len(self.assets), self.bars), dtype=bool)
+        heard = self.tapes.before("heard", len(self.assets))
+        newest = np.full((len(self.assets), 1), _NEVER) if heard is None else heard.copy()
+        found: Bools = self.when - newest <= limit
         for name in MEASURED_TABLES:
-            table = self._tables[name]
+            table, numbered = self._tables[name], self._numbered[name]
+            if not table.num_rows:
+                continue
             usable = np.ones(table.num_rows, dtype=bool)
-            rows = asof.in_tracks(name, table, keys=INSTRUMENT, tracks=self.instruments, columns={}, usable=usable, agree=False)
-            found |= self.any_of(asof.newest(rows.starts, rows.as_of, rows.known_at, self.when, self.cutoff, limit) >= 0)
+            rows = asof.in_tracks(
+                name, table, keys=INSTRUMENT, tracks=self.instruments, columns={}, usable=usable, agree=False, numbered=numbered
+            )
+            shown = asof.newest(rows.starts, rows.as_of, rows.known_at, self.when, self.cutoff, limit)
+            found |= self.any_of(shown >= 0)
+            for a in range(len(self.assets)):
+                last = shown[self.starts[a] : self.starts[a + 1], -1:]
+                newest[a] = max([int(newest[a, 0]), *rows.as_of[last[last >= 0]].tolist()])
+        self.tapes.note("heard", newest)
         return found
 
 

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from transforms.estimators import Floats
 from transforms.features import FEATURES
 from transforms.features.contract import Feature, Measured
-from transforms.index import cohorts, market, probability
-from transforms.index.checkpoint import Checkpoint, packed, unpacked
+from transforms.features.memory import widened
+from transforms.index import market, probability
+from transforms.index.checkpoint import Checkpoint, unpacked
 from transforms.index.composite import Composite
 from transforms.index.measure import NEAR, Measurement, lookback, measure, reach, reads, voices
 from transforms.index.rows import (
@@ -31,7 +32,6 @@ from transforms.index.rows import (
     contribution_rows,
     feature_rows,
     instants,
-    moment,
     numbers,
     outlier_rows,
     regime_rows,
@@ -39,6 +39,7 @@ from transforms.index.rows import (
 )
 from transforms.index.schemes import SCHEMES
 from transforms.index.sentiment import Doubt, bands, doubt_words
+from transforms.index.sparse_rows import checkpoint_rows, ladder_rows, scheme_rows
 from transforms.index.walk import Walked, cut, walk
 from transforms.index.warn import event_rows
 from transforms.schema import empty
@@ -68,6 +69,8 @@ OUTPUT: Final = (
 MARKET: Final = "MKT"
 _NUMBERS: Final = ("S", "F", "X")
 _WHY_CODES: Final = len(REASONS) // 4
+#: texts by code, combinations included
+_DOUBTS: Final = tuple(doubt_words(Doubt(code)) for code in range(2 * max(Doubt)))
 
 
 def stored(rows: pa.Table) -> Checkpoint | None:
@@ -108,9 +111,16 @@ def derive(
         return {name: empty(TABLES[name]) for name in OUTPUT}
     found = walk(one, cadence, spec, before)
     first = int(np.searchsorted(panel.when, int(window.start.timestamp()) * 1_000_000, side="right"))
-    keep = panel.present()[:, first:] if assets is None else np.ones((len(panel.assets), panel.bars - first), dtype=bool)
-    frame = Frame(panel, keep, first, cadence, spec, stamp)
-    return _Tables(frame, one, found, cadence, spec).all()
+    return published(one, found, first, cadence, spec, stamp, whatever=assets is not None)
+
+
+def published(
+    one: Measurement, found: Walked, first: int, cadence: str, spec: Spec, stamp: Stamp, *, whatever: bool
+) -> dict[str, pa.Table]:
+    """Tables of OUTPUT for the panel's bars from `first` on; whatever: of every asset, heard of or not."""
+    panel = one.panel
+    keep = np.ones((len(panel.assets), panel.bars - first), dtype=bool) if whatever else panel.present()[:, first:]
+    return _Tables(Frame(panel, keep, first, cadence, spec, stamp), one, found, cadence, spec).all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +140,7 @@ class _Tables:
 
     def late(self, values: NDArray[Any]) -> NDArray[Any]:
         """The frame's bars of a grid of the run."""
-        return np.broadcast_to(values[:, self.shift :], self.frame.shape)
+        return widened(values[:, self.shift :], self.frame.shape)
 
     def all(self) -> dict[str, pa.Table]:
         """Every table."""
@@ -141,10 +151,10 @@ class _Tables:
             "readings": _beside(self._readings(), self._market_readings(markets)),
             "events": self._events(),
             "regime_changes": regime_rows(self.frame, self.found.explained, self.shift),
-            "liquidation_levels": self._ladders(),
-            "scheme_weights": self._scheme_weights(),
+            "liquidation_levels": ladder_rows(self.frame, self.found.ladders, self.shift, self.spec.cohorts),
+            "scheme_weights": scheme_rows(self.frame, self.found.weighted, list(self.spec.family_weights(self.cadence)), self.shift),
             "outliers": outlier_rows(self.frame, self.one.panel.gates),
-            "checkpoints": self._checkpoints(),
+            "checkpoints": checkpoint_rows(self.frame, self.found.checkpoints),
         }
 
     def _features(self) -> pa.Table:
@@ -266,17 +276,18 @@ class _Tables:
 
     def _reason(self) -> pa.Array:
         """Why S is doubtful or withheld; F and X where their own doubts are others."""
-        doubts = [doubt_words(Doubt(code)) for code in range(2 * max(Doubt))]
         own, f, x = (
             self.late(codes)[self.frame.keep].astype(np.int64)
             for codes in (self.found.sentiment.doubts, self.found.f_doubts, self.found.x_doubts)
         )
-        size = len(doubts)
+        size = len(_DOUBTS)
         code, place = np.unique((own * size + f) * size + x, return_inverse=True)
         texts: list[str | None] = []
         for one in code.tolist():
             parts = (one // size // size, one // size % size, one % size)
-            said = [doubts[parts[0]]] + [f"{name}: {doubts[part]}" for name, part in zip("FX", parts[1:], strict=True) if part & ~parts[0]]
+            said = [_DOUBTS[parts[0]]] + [
+                f"{name}: {_DOUBTS[part]}" for name, part in zip("FX", parts[1:], strict=True) if part & ~parts[0]
+            ]
             texts.append(" | ".join(text for text in said if text))
         return words(place, texts)
 
@@ -284,9 +295,9 @@ class _Tables:
 
     def _markets(self) -> dict[str, market.Market]:
         panel, rule = self.one.panel, self.spec.market
-        weights = market.weights(panel.totals(panel.usd), panel.assets, rule, panel.rule.step_h, panel.window_first)[
-            :, panel.window_first :
-        ]
+        usd = panel.past("oi usd", panel.totals(panel.usd), panel.steps(24 * rule.share_window_d))
+        first = usd.shape[1] - panel.bars + panel.window_first
+        weights = market.weights(usd, panel.assets, rule, panel.rule.step_h, first)[:, first:]
         values = {"S": (self.found.sentiment.s, 50.0), "F": (self.found.f, 0.0), "X": (self.found.x, 0.0)}
         # S has a neutral point that a withheld asset can stand at; F and X have none, so they need every asset of the market.
         rules = {"S": rule, "F": replace(rule, min_known_weight=1.0), "X": replace(rule, min_known_weight=1.0)}
@@ -328,21 +339,28 @@ class _Tables:
             "x": numbers(made["X"].value[at]),
             "band": words(np.where(band < 0, len(BANDS), band), [*BANDS, None]),
             **{name: numbers(values[at]) for name, values in trust.items()},
-            "status": words(made["S"].status[at], STATUSES),
+            "status": words(np.maximum(made["S"].status[at], self._doubtful()[at]), STATUSES),
             "reason": self._market_reason(made, at),
             "cascade_reason": words(np.zeros(count, dtype=np.int64), ["not estimated for the market"]),
         }
         return self.frame.table("readings", words(np.zeros(count, dtype=np.int64), [MARKET]), bars, columns)
 
+    def _doubtful(self) -> NDArray[np.int8]:
+        """1 (indicative) where an asset with weight in the market is not more than that, by bar of the run."""
+        held = np.nan_to_num(self._notes[MARKET]["weights"], nan=0.0) > 0
+        found: NDArray[np.int8] = ((self.found.sentiment.status > 0) & held).any(axis=0).astype(np.int8)
+        return found
+
     def _market_reason(self, made: Mapping[str, market.Market], at: NDArray[np.int64]) -> pa.Array:
         """Which of the three numbers lack an asset, and how much weight is known of each."""
-        code = np.zeros(len(at), dtype=np.int64)
+        code = self._doubtful()[at].astype(np.int64) * 2 ** len(_NUMBERS)
         for place, name in enumerate(_NUMBERS):
             code += (made[name].status[at] > 0) * 2**place
         texts: list[str | None] = []
-        for one in range(2 ** len(_NUMBERS)):
+        for one in range(2 ** (len(_NUMBERS) + 1)):
             lacking = [name for place, name in enumerate(_NUMBERS) if one >> place & 1]
-            texts.append(f"assets of the market without a value in {', '.join(lacking)}" if lacking else "")
+            said = [f"assets of the market without a value in {', '.join(lacking)}"] if lacking else []
+            texts.append("; ".join([*said, *(["assets of the market are indicative"] if one >> len(_NUMBERS) else [])]))
         return words(code, texts)
 
     def _market_contributions(self, made: Mapping[str, market.Market]) -> pa.Table:
@@ -387,48 +405,6 @@ class _Tables:
         return self.frame.listed("events", [row for row in rows if self.frame.keep[places[row["asset"]], row["bar"]]])
 
     # --- what is rare ---------------------------------------------------------------------------------------------------------------
-
-    def _ladders(self) -> pa.Table:
-        panel, rule = self.one.panel, self.spec.cohorts
-        price = panel.of_leader(panel.price.usd)[:, panel.window_first :]
-        found = []
-        for bar, state in self.found.ladders:
-            if bar < self.shift:
-                continue
-            for a, asset in enumerate(panel.assets):
-                if not (self.frame.keep[a, bar - self.shift] and price[a, bar] > 0):
-                    continue
-                for level, long, short in zip(*cohorts.ladder(state, a, float(price[a, bar]), rule), strict=True):
-                    if abs(level / price[a, bar] - 1.0) <= rule.ladder_reach_share and max(long, short) >= rule.ladder_least_share:
-                        shares = {"long_mass_share": min(1.0, float(long)), "short_mass_share": min(1.0, float(short))}
-                        found.append({"asset": asset, "bar": bar - self.shift, "level_usd": float(level), **shares})
-        return self.frame.listed("liquidation_levels", found)
-
-    def _scheme_weights(self) -> pa.Table:
-        families, found = list(self.spec.family_weights(self.cadence)), []
-        for scheme in SCHEMES:
-            weights = self.found.weighted.weights[scheme]
-            for n, a, bar in _month_starts(self.frame.when, self.frame.keep, len(families)):
-                value = float(weights[n, a, bar + self.shift])
-                found.append({"asset": self.one.panel.assets[a], "bar": bar, "scheme": scheme, "family": families[n], "weight": value})
-        return self.frame.listed("scheme_weights", found)
-
-    def _checkpoints(self) -> pa.Table:
-        found = []
-        for point in self.found.checkpoints:
-            bar = int(np.searchsorted(self.frame.when, int(point.as_of.timestamp()) * 1_000_000))
-            if bar < len(self.frame.when) and moment(int(self.frame.when[bar])) == point.as_of:
-                found += [{"asset": asset, "bar": bar, "state": packed(block)} for asset, block in point.blocks.items()]
-        return self.frame.listed("checkpoints", found)
-
-
-def _month_starts(when: NDArray[np.int64], keep: NDArray[np.bool_], families: int) -> Iterator[tuple[int, int, int]]:
-    """(family, asset, bar) of the kept bars that end at the start of a month."""
-    months = when.astype("datetime64[us]").astype("datetime64[M]").astype("datetime64[us]").astype(np.int64)
-    for bar in np.flatnonzero(months == when).tolist():
-        for a in np.flatnonzero(keep[:, bar]).tolist():
-            for n in range(families):
-                yield n, a, bar
 
 
 def _market_wide(feature: str) -> bool:

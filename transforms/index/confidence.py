@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from transforms import rolling
-from transforms.estimators import DAY_US, HOUR_US, Bools, Floats, Ints, kernel
+from transforms.estimators import DAY_US, Bools, Floats, Ints, kernel
 from transforms.features.contract import Measured
 from transforms.features.panel import Panel
 from transforms.rules import ConfidenceRule
@@ -87,10 +87,11 @@ def of_scores(base: Ground, scored: Sequence[Scored], weights: Sequence[float], 
 
 def _agreement(panel: Panel, dispersion: Measured, rule: ConfidenceRule) -> Floats:
     first, score = panel.window_first, panel.spec.score
-    reference = panel.when % round(panel.rule.reference_step_h * HOUR_US) == 0
     least = round(score.min_history_d * 24 / panel.rule.reference_step_h)
     values = np.ascontiguousarray(dispersion.value)
-    usual = trailing_quantile(values, panel.when, reference, first, round(score.window_d * DAY_US), rule.dispersion_quantile, least)
+    window = round(score.window_d * DAY_US)
+    long, when, reference = panel.sampled("dispersion", values, window)
+    usual = panel.now(trailing_quantile(long, when, reference, len(when) - panel.bars + first, window, rule.dispersion_quantile, least))
     now, usual = values[:, first:], usual[:, first:]
     ratio = np.where(usual > 0, now / np.where(usual > 0, usual, 1.0), np.where(now > 0, 1.0, 0.0))
     agree = rule.agreement_unmeasured + (1.0 - rule.agreement_unmeasured) * (1.0 - np.minimum(1.0, ratio))
@@ -101,7 +102,8 @@ def _agreement(panel: Panel, dispersion: Measured, rule: ConfidenceRule) -> Floa
 def _coverage(panel: Panel, steps: int) -> Floats:
     """Fresh share of reference open interest; 0 where the asset had none for the whole reference span."""
     first = panel.window_first
-    share = rolling.median_shares(panel.usd, panel.starts, steps, first)[:, first:]
+    usd = panel.past_of_instruments("usd", panel.usd, steps)
+    share = panel.now(rolling.median_shares(usd, panel.starts, steps, usd.shape[1] - panel.bars + first))[:, first:]
     live = np.isfinite(panel.usd[:, first:])
     found = np.zeros((len(panel.assets), panel.bars - first))
     for a in range(len(panel.assets)):

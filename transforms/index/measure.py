@@ -107,6 +107,12 @@ def measure(
     panel = Panel(
         core, start=min(start, window.start), window_start=window.start, end=window.end, rule=rule, spec=spec, assets=assets, also=also
     )
+    return measured_on(panel, cadence, features, signals)
+
+
+def measured_on(panel: Panel, cadence: str, features: Mapping[str, Feature], signals: Mapping[str, Signal]) -> Measurement:
+    """`measure` on a panel."""
+    rule, spec = panel.rule, panel.spec
     found = {use.feature: features[use.feature].compute(panel) for use in rule.uses}
     scored = {one.feature: signals[one.feature].score(found[one.feature], one, panel) for one in spec.active(cadence)}
     parts = {part.feature: part for index in ("F", "X") for part in spec.parts(index, cadence) if part.feature not in DERIVED}

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from transforms.estimators import Bools, Floats, Ints
 from transforms.features.contract import WORDS, Measured, Why
-from transforms.features.panel import Gate, Panel
+from transforms.features.levels import Gate
+from transforms.features.memory import widened
+from transforms.features.panel import Panel
 from transforms.schema import arrow_schema, in_key_order
 from transforms.signals.contract import State, wording
 from transforms.spec import Spec
@@ -86,11 +88,11 @@ class Frame:
 
     def of_panel(self, values: NDArray[Any]) -> NDArray[Any]:
         """Values of all bars of the panel, (assets or 1, bars): those of the frame's bars."""
-        return np.broadcast_to(values[:, self.first :], self.shape)
+        return widened(values[:, self.first :], self.shape)
 
     def stacked(self, values: Iterable[NDArray[Any]]) -> NDArray[Any]:
         """Grids side by side: for each kept pair, one value of each."""
-        return np.stack([np.broadcast_to(grid, self.shape)[self.keep] for grid in values], axis=1).ravel()
+        return np.stack([widened(grid, self.shape)[self.keep] for grid in values], axis=1).ravel()
 
     def tiled(self, values: Sequence[str]) -> pa.Array:
         """The same words for every kept pair."""
@@ -206,7 +208,7 @@ def contribution_rows(frame: Frame, lines: Sequence[Line], shares: Floats, venue
     asset, bar, place, venue = asset[order], bar[order], place[order], venue[order]
 
     def gathered(grids: Iterable[NDArray[Any]]) -> NDArray[Any]:
-        stacked = [np.broadcast_to(grid, frame.shape) for grid in grids]
+        stacked = [widened(grid, frame.shape) for grid in grids]
         found = np.concatenate([stacked[p][on] for p, on in zip(places, chosen, strict=True)])
         return found[order]
 

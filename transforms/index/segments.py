@@ -7,7 +7,7 @@ few instants and replaying from any of them gives the bits of replaying from the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, TypeVar, cast
@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from transforms.estimators import Bools, Ints
+from transforms.features.memory import NOBODY
 from transforms.index.checkpoint import Checkpoint, State, joined, split
 
 _T = TypeVar("_T")
@@ -31,6 +32,22 @@ def months(when: Ints) -> Ints:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Recursion:
+    """State of every module after some bar, by module, assets first; `seen`: is anything known of the asset by then."""
+
+    assets: tuple[str, ...]
+    seen: Bools
+    states: Mapping[str, State]
+
+    def of(self, module: str, assets: Sequence[str]) -> State:
+        """A module's state for these assets; who is new goes on from nobody's."""
+        if tuple(assets) == self.assets:
+            return dict(self.states[module])
+        places = [self.assets.index(asset if asset in self.assets else NOBODY) for asset in assets]
+        return {key: array if key.startswith("pooled_") else array[places] for key, array in self.states[module].items()}
+
+
 class Segments:
     """The bars of a run cut at the starts of months, and the states at the cuts.
 
@@ -38,7 +55,7 @@ class Segments:
     a module made of its empty bars is dropped at each cut, so that it does not matter when the asset was first heard of.
     """
 
-    def __init__(self, when: Ints, assets: Sequence[str], present: Bools, before: Checkpoint | None) -> None:
+    def __init__(self, when: Ints, assets: Sequence[str], present: Bools, before: Checkpoint | Recursion | None) -> None:
         self.assets = list(assets)
         # A bar that ends at the start of a month closes the month before.
         month = months(when - 1)
@@ -49,8 +66,10 @@ class Segments:
         self.cuts = [
             np.datetime64(end, "us").item().replace(tzinfo=UTC) if close else None for end, close in zip(ends, closes, strict=True)
         ]
-        self._blocks: Mapping[str, State] = before.blocks if before is not None else {}
-        known = np.array([asset in self._blocks for asset in self.assets], dtype=bool)
+        self._blocks: Mapping[str, State] = before.blocks if isinstance(before, Checkpoint) else {}
+        self._before = before if isinstance(before, Recursion) else None
+        held = self._blocks if self._before is None else {a for a, one in zip(self._before.assets, self._before.seen, strict=True) if one}
+        known = np.array([asset in held for asset in self.assets], dtype=bool)
         self.seen = []
         for piece in self.pieces:
             known = known | present[:, piece].any(axis=1)
@@ -61,17 +80,22 @@ class Segments:
 
     def run(self, name: str, fresh: State, step: Callable[[slice, State], tuple[_T, State]]) -> list[_T]:
         """Outputs of a module for each segment. fresh: the module's state before anything; step: (bars, state before) -> (outputs, after)."""
-        state = joined(fresh, self._blocks, self.assets, name)
+        state = joined(fresh, self._blocks, self.assets, name) if self._before is None else self._before.of(name, self.assets)
         found = []
         for number, piece in enumerate(self.pieces):
             made, state = step(piece, state)
-            state = {
-                key: array if key.startswith("pooled_") else _reset(array, fresh[key], self.seen[number]) for key, array in state.items()
-            }
-            split(state, self.assets, name, self._made[number])
+            if self.cuts[number] is not None:
+                seen = self.seen[number]
+                state = {key: array if key.startswith("pooled_") else _reset(array, fresh[key], seen) for key, array in state.items()}
+                split(state, self.assets, name, self._made[number])
             found.append(made)
         self.last[name] = state
         return found
+
+    @property
+    def after(self) -> Recursion:
+        """States after the last bar: of modules that have run."""
+        return Recursion(tuple(self.assets), self.seen[-1], dict(self.last))
 
     def checkpoints(self) -> list[Checkpoint]:
         """States at the starts of months inside the run, for the assets seen by then."""

@@ -16,6 +16,7 @@ from transforms import rolling
 from transforms.estimators import DAY_US, Bools, Floats, Ints, exps
 from transforms.features.contract import Codes, Measured, Why, measured
 from transforms.features.funding import paid
+from transforms.features.memory import widened
 from transforms.features.panel import Panel
 from transforms.index import ciss, cohorts, regimes, risk, schemes, trail
 from transforms.index.attribution import contribution
@@ -24,7 +25,7 @@ from transforms.index.composite import Composite, composite
 from transforms.index.confidence import Confidence, Ground, confidence, ground, of_scores
 from transforms.index.measure import NEAR, Measurement, family_score
 from transforms.index.regimes import Explanation
-from transforms.index.segments import Segments, stitched
+from transforms.index.segments import Recursion, Segments, stitched
 from transforms.index.sentiment import Sentiment, sentiment, standing, withheld
 from transforms.index.warn import Warned, warn
 from transforms.rules import Constituent
@@ -73,9 +74,11 @@ class Walked:
     explained: dict[tuple[int, int], Explanation]
     warned: Warned
     checkpoints: list[Checkpoint]
+    #: what the next run continues from
+    after: Recursion
 
 
-def walk(one: Measurement, cadence: str, spec: Spec, before: Checkpoint | None) -> Walked:
+def walk(one: Measurement, cadence: str, spec: Spec, before: Checkpoint | Recursion | None) -> Walked:
     """Everything from the run's first bar (the panel's window) to its last; `before`: state up to that first bar, None = from nothing."""
     panel = one.panel
     first, rule = panel.window_first, panel.rule
@@ -89,7 +92,7 @@ def walk(one: Measurement, cadence: str, spec: Spec, before: Checkpoint | None) 
         contribution(weights[c.feature], c.sign, one.scored[c.feature].score[:, first:], one.scored[c.feature].factor[:, first:])
         for c in active
     ]
-    parts = [np.broadcast_to(part, present.shape) for part in parts]
+    parts = [widened(part, present.shape) for part in parts]
     sure = of_scores(base, [one.scored[c.feature] for c in active], [weights[c.feature] for c in active], panel)
     s = sentiment(parts, active, base, sure, spec)
 
@@ -155,13 +158,14 @@ def walk(one: Measurement, cadence: str, spec: Spec, before: Checkpoint | None) 
         explained,
         _warned(one, inputs, _events_read(one, s, x, f, base, sure, parts, active, named, levels, present), f, segments, spec),
         segments.checkpoints(),
+        segments.after,
     )
 
 
 def cut(one: Ranked, first: int, shape: tuple[int, ...]) -> Ranked:
     """The bars of the run, one row per asset."""
-    p, factor, history = (np.broadcast_to(values[:, first:], shape) for values in (one.p, one.factor, one.history_d))
-    state, why = (np.broadcast_to(codes[:, first:], shape) for codes in (one.state, one.why))
+    p, factor, history = (widened(values[:, first:], shape) for values in (one.p, one.factor, one.history_d))
+    state, why = (widened(codes[:, first:], shape) for codes in (one.state, one.why))
     return Ranked(p, factor, history, state, why)
 
 
@@ -178,7 +182,7 @@ def _known(values: Floats, ranked: Ranked) -> Floats:
 def _one(one: Measurement, feature: str, first: int, shape: tuple[int, ...]) -> Floats:
     """Decayed score of one constituent, NaN where there is none."""
     score = one.scored[feature]
-    return np.broadcast_to((score.score * score.factor)[:, first:], shape)
+    return widened((score.score * score.factor)[:, first:], shape)
 
 
 # --- the quantity of open interest and the book --------------------------------------------------------------------------------------
@@ -187,7 +191,7 @@ def _one(one: Measurement, feature: str, first: int, shape: tuple[int, ...]) -> 
 def _quantity(panel: Panel, segments: Segments) -> Floats:
     """Quantity index since the asset's history began here (OI.3), NaN where no open interest is shown."""
     first = panel.window_first
-    level = panel.log_quantity[0][:, first:]
+    level = panel.log_quantity[0][:, first - panel.bars - 1 :]
 
     def step(piece: slice, state: State) -> tuple[Ints, State]:
         found = (

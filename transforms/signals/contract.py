@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from transforms.estimators import DAY_US, HOUR_US, Bools, Floats
+from transforms.estimators import DAY_US, Bools, Floats
 from transforms.features.contract import WORDS, Codes, Measured, Why
 from transforms.features.panel import Panel
 from transforms.rules import Constituent
@@ -63,9 +63,7 @@ class Signal:
         fresh = feature.fresh(fresh_h(panel, self.feature))
         first = max(0, panel.window_first - int(np.ceil(rule.stale.horizon_h / rule.step_h)))
         scores, history = self.against_past(feature, constituent, panel, first)
-        held, factor = held_scores(
-            scores, fresh, panel.when, panel.window_first, rule.stale.grace_h, rule.stale.half_life_h, rule.stale.horizon_h
-        )
+        held, factor = held_back(panel, f"score of {self.feature}", scores, fresh)
         state = np.full(held.shape, State.FINE, dtype=np.int8)
         state[history < spec.score.warm_d] = State.WARMING
         state[~fresh & np.isfinite(held)] = State.STALE
@@ -75,25 +73,40 @@ class Signal:
     def against_past(self, feature: Measured, constituent: Constituent, panel: Panel, first: int) -> tuple[Floats, Floats]:
         """(score, effective history in days) from bar `first` on."""
         usable = feature.fresh(fresh_h(panel, self.feature))
-        return against_past(feature.value, usable, panel, first, constituent.norm == "anchored", constituent.floor)
+        name, anchored = f"score of {self.feature}", constituent.norm == "anchored"
+        return against_past(feature.value, usable, panel, first, anchored, constituent.floor, name=name)
 
 
 def against_past(
-    values: Floats, usable: Bools, panel: Panel, first: int, anchored: bool, floor: float, window_d: float | None = None
+    values: Floats, usable: Bools, panel: Panel, first: int, anchored: bool, floor: float, window_d: float | None = None, *, name: str
 ) -> tuple[Floats, Floats]:
     """(score in [-1, 1], effective history in days) from bar `first` on, by the method the spec selects.
 
-    values: (rows, bars) of the panel; `window_d`: reference window where it is not the spec's own.
+    values: (rows, bars) of the panel; `window_d`: reference window where it is not the spec's own; name: under which its samples are
+    remembered.
     """
     rule, score = panel.rule, panel.spec.score
-    reference = panel.when % round(rule.reference_step_h * HOUR_US) == 0
     window = round((score.window_d if window_d is None else window_d) * DAY_US)
-    rows = np.ascontiguousarray(values)
+    long, when, reference = panel.sampled(name, values, window, usable)
+    lead = len(when) - panel.bars
+    known = np.concatenate([np.isfinite(long[:, :lead]), usable], axis=1) if lead else usable
+    plain = (np.ascontiguousarray(long), known, when, reference, lead + first, window)
     days, least = rule.reference_step_h / 24, score.min_history_d
     if score.method == "robust_z":
-        return robust_scores(rows, usable, panel.when, reference, first, window, days, least, anchored, floor, score.z_limit)
-    half_life = round(score.half_life_d * DAY_US)
-    return ecdf_scores(rows, usable, panel.when, reference, first, window, half_life, days, least, anchored, floor)
+        scores, history = robust_scores(*plain, days, least, anchored, floor, score.z_limit)
+    else:
+        scores, history = ecdf_scores(*plain[:6], round(score.half_life_d * DAY_US), days, least, anchored, floor)
+    return panel.now(scores), panel.now(history)
+
+
+def held_back(panel: Panel, name: str, scores: Floats, fresh: Bools) -> tuple[Floats, Floats]:
+    """`held_scores` by the cadence's rule (METHODOLOGY 3.3); name: under which the last scores are remembered."""
+    rule = panel.rule.stale
+    bars = int(np.ceil(rule.horizon_h / panel.rule.step_h))
+    scores, fresh = panel.past(f"{name}: last", scores, bars), panel.past(f"{name}: fresh", fresh, bars)
+    first = scores.shape[1] - panel.bars + panel.window_first
+    held, factor = held_scores(scores, fresh, panel.whens(scores.shape[1]), first, rule.grace_h, rule.half_life_h, rule.horizon_h)
+    return panel.now(held), panel.now(factor)
 
 
 def fresh_h(panel: Panel, feature: str) -> float:

@@ -15,8 +15,7 @@ from transforms.estimators import Bools, Floats
 from transforms.features.contract import Codes, Measured, Why
 from transforms.features.panel import Panel
 from transforms.rules import Part
-from transforms.signals.contract import State, against_past, fresh_h
-from transforms.signals.scores import held_scores
+from transforms.signals.contract import State, against_past, fresh_h, held_back
 
 #: what a missing percentile counts as
 UNKNOWN: Final = 0.5
@@ -46,7 +45,7 @@ def percentile(feature: Measured, part: Part, panel: Panel) -> Ranked:
     """Percentile of a feature of the panel for one part of F or X."""
     if part.feature == "oi_level_180d":
         # Ranked on ln Q itself, within 180 d: integers counted from anywhere, so only their order matters.
-        level = panel.log_quantity[0][:, 1:].astype(np.float64)
+        level = panel.now(panel.log_quantity[0][:, 1:]).astype(np.float64)
         return rank(level, feature.fresh(fresh_h(panel, part.feature)), feature.why, panel, part)
     return rank(feature.value * part.sign, feature.fresh(fresh_h(panel, part.feature)), feature.why, panel, part)
 
@@ -56,10 +55,9 @@ def rank(values: Floats, fresh: Bools, why: Codes, panel: Panel, part: Part) -> 
     rule, spec = panel.rule, panel.spec
     first = max(0, panel.window_first - int(np.ceil(rule.stale.horizon_h / rule.step_h)))
     sizes = part.norm == "magnitude"
-    scores, history = against_past(np.abs(values) if sizes else values, fresh, panel, first, sizes, 0.0, part.window_d)
-    held, factor = held_scores(
-        scores, fresh, panel.when, panel.window_first, rule.stale.grace_h, rule.stale.half_life_h, rule.stale.horizon_h
-    )
+    name = f"percentile of {'-' if part.sign < 0 else ''}{part.feature} {part.norm} {part.window_d}"
+    scores, history = against_past(np.abs(values) if sizes else values, fresh, panel, first, sizes, 0.0, part.window_d, name=name)
+    held, factor = held_back(panel, name, scores, fresh)
     p = np.abs(held) if sizes else (held + 1.0) / 2.0
     warm = spec.score.warm_d if part.window_d is None else min(spec.score.warm_d, part.window_d / 2)
     return Ranked(p, factor, history, states(held, fresh, history, warm), np.where(fresh, why, np.where(why == 0, np.int8(Why.STALE), why)))

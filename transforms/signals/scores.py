@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -35,7 +36,10 @@ def _add(tree: Ints, leaf: int, amount: int) -> None:
         node += node & -node
 
 
-@kernel
+#: below this many bars to score, counting a sample for each costs less than sorting it once for all
+_FEW: Final = 8
+
+
 def ecdf_scores(
     values: Floats,
     usable: Bools,
@@ -57,6 +61,107 @@ def ecdf_scores(
     Score NaN where the value is not usable or the sample spans less than `min_days` (samples x `reference_days`).
     values: (rows, bars); usable: same shape; when: bar instants, us, ascending; reference: bars on the reference grid.
     """
+    rows, bars = values.shape
+    if not 0 < bars - first <= _FEW:
+        return _of_many(values, usable, when, reference, first, window_us, half_life_us, reference_days, min_days, anchored, floor)
+    scores, history = np.full((rows, bars), np.nan), np.zeros((rows, bars))
+    marks = np.flatnonzero(reference)
+    for bar in range(first, bars):
+        held = marks[np.searchsorted(when[marks], when[bar] - window_us, "right") : np.searchsorted(when[marks], when[bar])]
+        weight, square = _weights_of(when[held], int(when[bar]) // (2 * half_life_us) * (2 * half_life_us), half_life_us)
+        _of_one(values, usable, bar, held, weight, square, reference_days, min_days, anchored, floor, scores, history)
+    return scores, history
+
+
+def _weights_of(stamps: Ints, block: int, half_life_us: int) -> tuple[Ints, Ints]:
+    """(weights, their squares) of sample instants; those of a regular grid are computed once for all who ask."""
+    steps = np.diff(stamps)
+    if len(steps) and (steps == steps[0]).all():
+        return _weights_on_grid(int(stamps[0]), len(stamps), int(steps[0]), block, half_life_us)
+    return _weights(stamps, block, half_life_us)
+
+
+@lru_cache(maxsize=16)
+def _weights_on_grid(start: int, count: int, step: int, block: int, half_life_us: int) -> tuple[Ints, Ints]:
+    return _weights(start + step * np.arange(count, dtype=np.int64), block, half_life_us)
+
+
+@kernel
+def _weights(stamps: Ints, block: int, half_life_us: int) -> tuple[Ints, Ints]:
+    weight = np.empty(stamps.shape[0], np.int64)
+    square = np.empty(stamps.shape[0], np.int64)
+    for n in range(stamps.shape[0]):
+        exponent = (stamps[n] - block) / half_life_us
+        weight[n] = np.int64(np.floor(_SCALE * 2.0**exponent + 0.5))
+        square[n] = np.int64(np.floor(_SCALE * 2.0 ** (2.0 * exponent) + 0.5))
+    return weight, square
+
+
+@kernel
+def _effective(total: int, squares: int, reference_days: float) -> float:
+    """Effective history in days."""
+    return float(total) * float(total) / float(squares) / _SCALE * reference_days
+
+
+@kernel
+def _rank(below: int, upto: int, total: int, x: float, value: float, anchored: bool, floor: float) -> float:
+    """Score of a value whose size is x, from the weight below x, up to x, and of all."""
+    if anchored:
+        part = float(below + upto) / float(2 * total)
+        if floor > 0.0:
+            part *= min(1.0, x / floor)
+        return float(part * np.sign(value))
+    return float(below + upto - total) / float(total)
+
+
+@kernel
+def _of_one(
+    values: Floats,
+    usable: Bools,
+    bar: int,
+    held: Ints,
+    weight: Ints,
+    square: Ints,
+    reference_days: float,
+    min_days: float,
+    anchored: bool,
+    floor: float,
+    scores: Floats,
+    history: Floats,
+) -> None:
+    """`ecdf_scores` of one bar against the bars `held`, by counting."""
+    for r in range(values.shape[0]):
+        x = abs(values[r, bar]) if anchored else values[r, bar]
+        below, upto, total, squares, count = 0, 0, 0, 0, 0
+        for n in range(held.shape[0]):
+            if usable[r, held[n]]:
+                other = abs(values[r, held[n]]) if anchored else values[r, held[n]]
+                total += weight[n]
+                squares += square[n]
+                count += 1
+                below += weight[n] if other < x else 0
+                upto += weight[n] if other <= x else 0
+        if squares > 0:
+            history[r, bar] = _effective(total, squares, reference_days)
+        if usable[r, bar] and total > 0 and count * reference_days >= min_days:
+            scores[r, bar] = _rank(below, upto, total, x, values[r, bar], anchored, floor)
+
+
+@kernel
+def _of_many(
+    values: Floats,
+    usable: Bools,
+    when: Ints,
+    reference: Bools,
+    first: int,
+    window_us: int,
+    half_life_us: int,
+    reference_days: float,
+    min_days: float,
+    anchored: bool,
+    floor: float,
+) -> tuple[Floats, Floats]:
+    """`ecdf_scores` of many bars: a sorted sample per block, from which old weights leave while new ones come."""
     rows, bars = values.shape
     span = 2 * half_life_us
     scores = np.full((rows, bars), np.nan)
@@ -82,14 +187,8 @@ def ecdf_scores(
             while high < count and when[marks[high]] < when[end - 1]:
                 high += 1
             held = marks[low:high]
-            sample = np.empty(held.shape[0])
-            weight = np.empty(held.shape[0], np.int64)
-            square = np.empty(held.shape[0], np.int64)
-            for n in range(held.shape[0]):
-                sample[n] = sizes[held[n]]
-                exponent = (when[held[n]] - block) / half_life_us
-                weight[n] = np.int64(np.floor(_SCALE * 2.0**exponent + 0.5))
-                square[n] = np.int64(np.floor(_SCALE * 2.0 ** (2.0 * exponent) + 0.5))
+            sample = sizes[held]
+            weight, square = _weights(when[held], block, half_life_us)
             order = np.argsort(sample)
             leaf = np.empty(held.shape[0], np.int64)
             for n in range(held.shape[0]):
@@ -112,19 +211,13 @@ def ecdf_scores(
                     squares -= square[left]
                     left += 1
                 if squares > 0:
-                    history[r, bar] = float(total) * float(total) / float(squares) / _SCALE * reference_days
+                    history[r, bar] = _effective(total, squares, reference_days)
                 if not usable[r, bar] or total == 0 or (came - left) * reference_days < min_days:
                     continue
                 x = sizes[bar]
                 below = _prefix(tree, np.searchsorted(ranked, x, "left"))
                 upto = _prefix(tree, np.searchsorted(ranked, x, "right"))
-                if anchored:
-                    part = float(below + upto) / float(2 * total)
-                    if floor > 0.0:
-                        part *= min(1.0, x / floor)
-                    scores[r, bar] = part * np.sign(values[r, bar])
-                else:
-                    scores[r, bar] = float(below + upto - total) / float(total)
+                scores[r, bar] = _rank(below, upto, total, x, values[r, bar], anchored, floor)
             t = end
     return scores, history
 
@@ -183,14 +276,21 @@ def trailing_quantile(values: Floats, when: Ints, reference: Bools, first: int, 
     for r in range(rows):
         ordered = np.empty(bars + 1)
         size, low = 0, 0
-        for t in range(bars):
+        while low < first - 1 and when[low] <= when[first] - window_us:
+            low += 1
+        for u in range(low, first - 1):
+            if reference[u] and np.isfinite(values[r, u]):
+                ordered[size] = values[r, u]
+                size += 1
+        ordered[:size] = np.sort(ordered[:size])
+        for t in range(first, bars):
             if t >= 1 and reference[t - 1] and np.isfinite(values[r, t - 1]):
                 size = sorted_in(ordered, size, values[r, t - 1])
             while low < t and when[low] <= when[t] - window_us:
                 if reference[low] and np.isfinite(values[r, low]):
                     size = sorted_out(ordered, size, values[r, low])
                 low += 1
-            if t >= first and size >= least and size > 0:
+            if size >= least and size > 0:
                 found[r, t] = ordered[min(size - 1, math.floor(share * size))]
     return found
 
