@@ -84,8 +84,10 @@ def _values(column: pa.Array) -> bytes:
     if pa.types.is_floating(kind):
         return bytes((pc.fill_null(column, 0.0).to_numpy(zero_copy_only=False) + 0.0).tobytes())
     if pa.types.is_string(kind) or pa.types.is_binary(kind):
-        lengths = pc.fill_null(pc.binary_length(column), 0).to_numpy(zero_copy_only=False)
-        return bytes(lengths.astype("int64").tobytes()) + b"".join(v for v in column.cast(pa.binary()).to_pylist() if v is not None)
+        plain = pc.fill_null(column.cast(pa.large_binary()), b"")
+        offsets = np.frombuffer(plain.buffers()[1], dtype=np.int64)[plain.offset : plain.offset + len(plain) + 1]
+        body = memoryview(plain.buffers()[2] or b"")[int(offsets[0]) : int(offsets[-1])] if len(plain) else b""
+        return bytes(np.diff(offsets).astype("int64").tobytes()) + bytes(body)
     if pa.types.is_boolean(kind):
         return bytes(pc.fill_null(column, False).to_numpy(zero_copy_only=False).tobytes())
     width = pa.int32() if pa.types.is_date32(kind) else pa.int64()

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from plugins.fetcher import Fetched
-from transforms.index.build import Stamp, derive
+from transforms.index.build import OUTPUT, Stamp, derive
 from transforms.revisions import complete
 from transforms.roster import source
 from transforms.spec import SPEC
@@ -90,7 +90,7 @@ def floor(answers: Sequence[Fetched], window: Window, stamp: Stamp, folder: Path
         validate(name, rows)
     marks.append(time.process_time())
     made = [derive(core, window, cadence, SPEC, stamp=stamp) for cadence in CADENCES]
-    index = {name: pa.concat_tables([getattr(one, name) for one in made]) for name in ("features", "contributions", "sentiment")}
+    index = {name: pa.concat_tables([one[name] for one in made]) for name in OUTPUT}
     marks.append(time.process_time())
     for name, rows in index.items():
         validate(name, rows)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import gc
+import json
+import os
+import resource
 import statistics
+import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -41,16 +46,60 @@ def interleaved(
     """Run each variant `rounds` times, round by round in turning order; the median of wall, CPU of this process and further counters (s)."""
     reading = {"cpu": time.process_time, **(counters or {})}
     found: dict[str, list[Cost]] = {name: [] for name in variants}
-    names = list(variants)
-    for number in range(rounds):
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            gc.collect()
-            before = {what: read() for what, read in reading.items()}
-            began = time.perf_counter()
-            variants[name]()
-            wall = time.perf_counter() - began
-            found[name].append({"wall": wall, **{what: read() - before[what] for what, read in reading.items()}})
+    for name in _turns(list(variants), rounds):
+        gc.collect()
+        before = {what: read() for what, read in reading.items()}
+        began = time.perf_counter()
+        variants[name]()
+        wall = time.perf_counter() - began
+        found[name].append({"wall": wall, **{what: read() - before[what] for what, read in reading.items()}})
     return {name: medians(costs) for name, costs in found.items()}
+
+
+def interleaved_apart(variants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Cost]:
+    """As `interleaved`, each run in a child of its own: wall, CPU, and `peak`: memory it added to what it found (bytes)."""
+    found: dict[str, list[Cost]] = {name: [] for name in variants}
+    for name in _turns(list(variants), rounds):
+        found[name].append(apart(variants[name]))
+    return {name: medians(costs) for name, costs in found.items()}
+
+
+def _turns(names: list[str], rounds: int) -> Iterator[str]:
+    for number in range(rounds):
+        yield from names[number % len(names) :] + names[: number % len(names)]
+
+
+def apart(work: Callable[[], Cost | None]) -> Cost:
+    """Wall, CPU and peak memory of `work` in a forked child, which shares what this process holds; and what it returns, if it returns costs.
+
+    The peak is the child's largest resident set less what it had at the start. A child that fails prints why, and RuntimeError is raised.
+    """
+    gc.collect()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            os.close(reader)
+            held = psutil.Process().memory_info().rss
+            began, cpu = time.perf_counter(), time.process_time()
+            said = work()
+            cost = {"wall": time.perf_counter() - began, "cpu": time.process_time() - cpu}
+            unit = 1 if sys.platform == "darwin" else 1024
+            cost["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - held
+            os.write(writer, json.dumps(cost | (said or {})).encode())
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    os.close(writer)
+    with os.fdopen(reader) as answer:
+        text = answer.read()
+    if os.waitpid(child, 0)[1] or not text:
+        raise RuntimeError("a measured child failed; it said why above")
+    found: Cost = json.loads(text)
+    return found
 
 
 def medians(costs: Sequence[Mapping[str, float]]) -> Cost:
@@ -80,6 +129,15 @@ def seconds(value: float) -> str:
     ['0.012', '1.23', '56.8', '123']
     """
     return f"{value:.3f}" if value < 0.1 else f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def gib(value: float) -> str:
+    """Bytes in GiB.
+
+    >>> gib(1.5 * 2**30)
+    '1.50'
+    """
+    return f"{value / 2**30:.2f}"
 
 
 def times(value: float) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from transforms import asof, estimators
+from transforms import asof, estimators, formulas
 from transforms.estimators import DAY_US, HOUR_US
 from transforms.signals.scores import ecdf_scores, held_scores
 
@@ -141,29 +141,73 @@ ROWS = hnp.arrays(np.float64, st.tuples(st.integers(1, 3), st.integers(1, 40)), 
 def test_rolling_sum_counts_what_is_known(values, count, data):
     least = data.draw(st.integers(1, count))
     sums = estimators.rolling_sums(values, count, least)
-    roots = estimators.root_mean_squares(values, count, least)
     for r, t in np.ndindex(values.shape):
         own = values[r, max(0, t - count + 1) : t + 1]
         own = own[np.isfinite(own)]
-        assert np.isfinite(sums[r, t]) == np.isfinite(roots[r, t]) == (len(own) >= least)
+        assert np.isfinite(sums[r, t]) == (len(own) >= least)
         if len(own) >= least:
             assert sums[r, t] == pytest.approx(own.sum(), abs=1e-9)
-            assert roots[r, t] == pytest.approx(math.sqrt((own**2).mean()), abs=1e-9)
 
 
 @settings(deadline=None)
-@given(values=ROWS, count=st.integers(1, 12))
-def test_drawdown_is_the_fall_from_the_highest_value_in_the_window(values, count):
-    links = values / 20
-    falls = estimators.drawdowns(links, count, 1, 0)
-    level = np.exp(np.concatenate([np.zeros((values.shape[0], 1)), np.cumsum(np.nan_to_num(links), axis=1)], axis=1))
-    for r, t in np.ndindex(values.shape):
-        if np.isfinite(links[r, max(0, t - count + 1) : t + 1]).any():
-            highest = level[r, max(0, t + 1 - count) : t + 2].max()
-            assert falls[r, t] == pytest.approx(1 - level[r, t + 1] / highest, abs=1e-9)
-            assert 0 <= falls[r, t] < 1
+@given(values=ROWS)
+def test_logarithms_and_exponentials(values):
+    """One value at a time, so that a value has the same bits alone and in any company."""
+    logs = estimators.logs(values.ravel())
+    for x, found in zip(values.ravel().tolist(), logs.tolist(), strict=True):
+        assert found == pytest.approx(math.log(x), rel=1e-15) if x > 0 else math.isnan(found)
+    exps = estimators.exps(values)
+    assert (np.isnan(exps) == np.isnan(values)).all()
+    assert exps[np.isfinite(values)] == pytest.approx(np.exp(values[np.isfinite(values)]))
+    for place in np.ndindex(values.shape):
+        assert estimators.exps(values[place].reshape(1, 1)).tobytes() == exps[place].tobytes()
+        assert estimators.logs(values[place].reshape(1)).tobytes() == logs.reshape(values.shape)[place].tobytes()
+
+
+@st.composite
+def instruments(draw):
+    """Amounts, units and USD weights of the instruments of two assets, with gaps."""
+    shape = draw(st.tuples(st.integers(1, 5), st.integers(1, 12)))
+    known = st.one_of(st.integers(1, 9).map(float), st.just(math.nan))
+    amount, usd = (draw(hnp.arrays(np.float64, shape, elements=known)) for _ in range(2))
+    unit = draw(hnp.arrays(np.int64, shape, elements=st.sampled_from([0, 0, 0, 1])))
+    return amount, unit, usd, np.array([0, draw(st.integers(0, shape[0])), shape[0]])
+
+
+@settings(deadline=None)
+@given(one=instruments())
+def test_chain_links_in_plain_words(one):
+    """OI.3 over the instruments usable at both ends of a step, in the same unit; a lone one needs no weight."""
+    amount, unit, usd, starts = one
+    links = estimators.chain_links(amount, unit, usd, starts)
+    assert np.isnan(links[:, 0]).all()
+    for a, t in np.ndindex(links.shape[0], links.shape[1] - 1):
+        own = [i for i in range(starts[a], starts[a + 1]) if unit[i, t] == unit[i, t + 1] and amount[i, t] > 0 and amount[i, t + 1] > 0]
+        weights = [usd[i, t] if usd[i, t] > 0 else 0.0 for i in own]
+        if len(own) == 1:
+            expected = math.log(amount[own[0], t + 1] / amount[own[0], t])
+        elif sum(weights) > 0:
+            expected = math.log(sum(w * amount[i, t + 1] / amount[i, t] for w, i in zip(weights, own, strict=True)) / sum(weights))
         else:
-            assert np.isnan(falls[r, t])
+            expected = math.nan
+        assert links[a, t + 1] == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+@settings(deadline=None)
+@given(one=instruments(), lag=st.integers(1, 4))
+def test_log_returns_in_plain_words(one, lag):
+    """Mean over instruments priced at both ends, weighted by open interest of the bar before; equal where none is known."""
+    price, _, usd, starts = one
+    returns = estimators.log_returns(price, usd, starts, lag)
+    assert np.isnan(returns[:, :lag]).all()
+    for a, t in np.ndindex(returns.shape[0], max(0, returns.shape[1] - lag)):
+        own = [i for i in range(starts[a], starts[a + 1]) if price[i, t] > 0 and price[i, t + lag] > 0]
+        moves = [math.log(price[i, t + lag] / price[i, t]) for i in own]
+        weights = [usd[i, t + lag - 1] if usd[i, t + lag - 1] > 0 else 0.0 for i in own]
+        if len(own) < 2 or not sum(weights) > 0:
+            weights = [1.0] * len(own)
+        expected = sum(w * move for w, move in zip(weights, moves, strict=True)) / sum(weights) if own else math.nan
+        assert returns[a, t + lag] == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
 @settings(deadline=None)
@@ -179,16 +223,6 @@ def test_ema_is_a_weighted_mean_of_a_finite_past(values, share):
             assert means[r, t] == pytest.approx(sum(w * x for w, x in own) / held, abs=1e-9)
         else:
             assert np.isnan(means[r, t])
-
-
-@settings(deadline=None)
-@given(share=st.lists(st.floats(0.1, 10), min_size=2, max_size=5), bars=st.integers(1, 6))
-def test_median_shares_add_up_where_shares_are_constant(share, bars):
-    usd = np.repeat(np.array(share)[:, None], bars, axis=1)
-    medians = estimators.median_shares(usd, np.array([0, len(share)]), 3, 0)
-    assert medians.sum(axis=0) == pytest.approx(np.ones(bars))
-    alone = estimators.median_shares(usd[:1], np.array([0, 1]), 3, 0)
-    assert (alone == 1).all()
 
 
 def test_a_held_score_decays_and_is_forgotten():
@@ -224,7 +258,7 @@ def test_newest_is_the_latest_known_row_and_its_highest_known_revision(data):
 
 @pytest.mark.parametrize("interval", [1.0, 8.0])
 def test_annualising_and_back(interval):
-    assert estimators.per_interval(estimators.annualised(0.0003, interval), interval) == pytest.approx(0.0003)
+    assert formulas.per_interval(formulas.annualised(0.0003, interval), interval) == pytest.approx(0.0003)
 
 
 def test_sums_of_a_bar_take_the_highest_known_revision_once():
