@@ -47,7 +47,8 @@ def test_a_range_in_pieces_in_any_order_equals_the_whole(pipeline, monkeypatch):
     steps.publish("2026-07", "whole")
     expected = contents(whole, "core"), contents(whole, "index"), mirror(whole)
     assert whole.read("readings").num_rows > 0
-    assert len(expected[2]) >= len(DAYS) * len(PUBLISHED)
+    dense = {"features", "contributions", "readings"}  # the others hold what is rare: days without an event have no file
+    assert len(expected[2]) >= len(DAYS) * len(dense & set(PUBLISHED))
 
     pieces = pipeline(SPANS=SPANS)
     shuffled = list(DAYS)
