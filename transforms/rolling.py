@@ -97,22 +97,27 @@ def falls_from_high(level: Ints, known: Ints, count: int, least: int, first: int
 
 @kernel
 def above_mean(level: Ints, known: Ints, count: int, least: int) -> Floats:
-    """Ln Q_t minus the mean of ln Q over the last `count` bars, from the running log level; independent of where the level starts."""
+    """Ln Q_t minus the mean of ln Q over the last `count` bars, from the first of them with a known link on; from the running log level.
+
+    Independent of where the level starts: bars before anything is known of a row belong to no mean.
+    """
     rows, bars = level.shape[0], level.shape[1] - 1
     found = np.full((rows, bars), np.nan)
+    added = np.zeros(bars + 2, np.int64)
+    later = np.empty(bars + 1, np.int64)
     for r in range(rows):
-        total = 0
-        held = 0
+        later[bars] = bars
+        for t in range(bars - 1, -1, -1):
+            later[t] = t if known[r, t + 1] > known[r, t] else later[t + 1]
+        for j in range(bars + 1):
+            added[j + 1] = added[j] + level[r, j]
         for t in range(bars):
-            j = t + 1
-            held += 1
-            total += level[r, j]
-            if held > count:
-                total -= level[r, j - count]
-                held -= 1
-            start = max(0, j - count)
-            if known[r, j] - known[r, start] >= least:
-                found[r, t] = (held * level[r, j] - total) / (held * LOG_SCALE)
+            start = max(0, t + 1 - count)
+            if known[r, t + 1] - known[r, start] < least or later[start] > t:
+                continue
+            held = t + 1 - later[start]
+            total = added[t + 2] - added[later[start] + 1]
+            found[r, t] = (held * level[r, t + 1] - total) / (held * LOG_SCALE)
     return found
 
 
@@ -205,11 +210,12 @@ def bands(values: Floats, grid: Bools, median_bars: int, mad_bars: int, least: i
 
 
 @kernel
-def set_aside(off: Floats, mads: Floats, venue: Ints, starts: Ints, limit: float, support: int) -> tuple[Bools, Bools]:
+def set_aside(off: Floats, mads: Floats, own: Bools, venue: Ints, starts: Ints, limit: float, support: int) -> tuple[Bools, Bools]:
     """METHODOLOGY 3.2: (set aside, flagged only) per instrument and bar.
 
     Beyond `limit` MADs from the median. Another venue of the asset that is beyond its own limit on the same side within the last
-    `support` bars confirms the value: it is used, however large. Where no other venue shows a value there is no witness: flagged, used.
+    `support` bars confirms the value: it is used, however large. A witness has a band and a value of its own bar (`own`), not one that is
+    carried from before it fell silent; where no other venue has them, nobody can contradict: flagged, used.
     """
     rows, bars = off.shape
     aside = np.zeros((rows, bars), np.bool_)
@@ -225,7 +231,7 @@ def set_aside(off: Floats, mads: Floats, venue: Ints, starts: Ints, limit: float
                     if venue[other] == venue[i]:
                         continue
                     for u in range(max(0, t - support), t + 1):
-                        if np.isfinite(off[other, u]):
+                        if own[other, u] and np.isfinite(off[other, u]) and np.isfinite(mads[other, u]):
                             witness = True
                             if abs(off[other, u]) > limit * mads[other, u] and (off[other, u] > 0.0) == (off[i, t] > 0.0):
                                 confirmed = True
@@ -315,15 +321,25 @@ def average_weights(
                 share[k] /= total
                 closed[k] = False
             voices = 0
+            longest = 0
+            for k in range(high - low):
+                longest = max(longest, count[low + k])
+            present = 0.0
             for k in range(high - low):
                 fresh = share[k] > 0.0
-                for other in range(k):
+                own_count = 0
+                for other in range(high - low):
                     if share[other] > 0.0 and venue[low + other] == venue[low + k]:
-                        fresh = False
-                voices += 1 if fresh else 0
-            if voices * cap > 1.0:
+                        own_count = max(own_count, count[low + other])
+                        fresh = fresh and other >= k
+                if fresh:
+                    voices += 1
+                    present += own_count / longest
+            # It takes three venues to hold 40 %: the cap comes into force as the third one does.
+            limit = 1.0 - (1.0 - cap) * min(1.0, max(0.0, present - (np.ceil(1.0 / cap) - 1.0)))
+            if limit < 1.0:
                 for _ in range(voices):
-                    worst, amount = -1, cap
+                    worst, amount = -1, limit
                     for k in range(high - low):
                         if closed[k] or not share[k] > 0.0:
                             continue
@@ -338,7 +354,7 @@ def average_weights(
                     rest = 0.0
                     for k in range(high - low):
                         if venue[low + k] == venue[low + worst]:
-                            share[k] *= cap / amount
+                            share[k] *= limit / amount
                             closed[k] = True
                         elif not closed[k]:
                             rest += share[k]

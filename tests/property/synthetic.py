@@ -282,7 +282,12 @@ def _options(rng: np.random.Generator, grid: np.ndarray) -> tuple[list[pa.Table]
     known = pa.array(np.full(restated.num_rows, late)).cast(INSTANT)
     chains.append(again.set_column(again.column_names.index("known_at"), "known_at", known).cast(restated.schema))
     dvol = core_table(
-        "volatility_index", grid, instrument="AAA-DVOL", interval_h=1.0, implied_volatility=0.5 + 0.1 * np.sin(np.arange(len(grid)) / 40), **who
+        "volatility_index",
+        grid,
+        instrument="AAA-DVOL",
+        interval_h=1.0,
+        implied_volatility=0.5 + 0.1 * np.sin(np.arange(len(grid)) / 40),
+        **who,
     )
     return chains, [dvol]
 

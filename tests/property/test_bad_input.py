@@ -283,10 +283,6 @@ def test_an_interval_that_changes_mid_window():
     )
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a settlement's own interval is used as it is: 0 divides by zero, below 0 turns the sign, infinite is no funding at all",
-)
 @pytest.mark.parametrize("interval_h", [0.0, -8.0, math.inf])
 def test_an_interval_that_cannot_be_is_unknown(interval_h):
     """As one in the terms of a contract is: then the distance to the settlement before counts, 8 h."""

@@ -340,4 +340,6 @@ def test_what_is_derived_passes_the_gate(cadence):
     """The pure room and the expectations were written apart: what one makes, the other lets through, on a market full of holes."""
     gate.warm()
     verdicts = gate.gate(published(cadence))
-    assert {name: verdict.blocked or [one.detail for one in verdict.rejected[:2]] for name, verdict in verdicts.items() if verdict.rejected} == {}
+    assert {
+        name: verdict.blocked or [one.detail for one in verdict.rejected[:2]] for name, verdict in verdicts.items() if verdict.rejected
+    } == {}

@@ -155,19 +155,12 @@ def test_a_venue_that_misreports_has_no_voice():
     assert value(panel_of(alone, bars), "funding_last_annual")[-1] == pytest.approx(0.9855)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the mean is itself weighted by quality: a venue that misreports drops out of the number that should tell it"
-)
 def test_quality_of_an_asset_tells_of_the_venue_that_misreports():
     bars = 24 * 30 + 1
     core = together(misreported(bars, every=10**6, venue="honest"), misreported(bars, every=2, venue="wild"))
     assert value(panel_of(core, bars), "oi_quality")[-1] == pytest.approx(0.5, abs=0.05)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="rolling.above_mean counts the bars before an instrument's first row, and how many there are depends on where the run began",
-)
 def test_the_level_of_a_young_asset_does_not_depend_on_where_the_run_began():
     """Rows from day 10 on; a run over days 0 to 20 and one over days 12 to 20 agree on every feature of the panel."""
     amount = [None] * 240 + np.linspace(100, 150, 240).tolist()

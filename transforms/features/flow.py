@@ -47,7 +47,7 @@ def _taker_imbalance(panel: Panel) -> Measured:
     imbalance = (buy - sell) / np.where(both > 0, both, np.nan)
     weights = estimators.kernel_weights(rule.step_h, rules.taker_half_life_h, rules.ema_cut_half_lives)
     long = panel.past("taker imbalance", imbalance, len(weights))
-    value, age = panel.now(estimators.emas(long, weights, rules.ema_min_weight)), panel.now(_age(long, rule.step_h, len(weights)))
+    value, age = panel.own_bars(estimators.emas(long, weights, rules.ema_min_weight)), panel.own_bars(_age(long, rule.step_h, len(weights)))
     return measured(value, age, {Why.FLAT: both == 0, Why.TOO_FEW: np.isfinite(imbalance)})
 
 

@@ -46,6 +46,7 @@ def _paid(panel: Panel) -> _Paid:
     whole = (asof.micros(table.column("as_of")) + _SECOND_US // 2) // _SECOND_US * _SECOND_US
     table = table.set_column(table.column_names.index("as_of"), "as_of", pa.array(whole).cast(table.schema.field("as_of").type))
     rate, hours = asof.floats(table.column("funding_rate")), asof.floats(table.column("funding_interval_h"))
+    hours = np.where(np.isfinite(hours) & (hours > 0), hours, np.nan)  # an interval that cannot be is not known
     settled = pc.equal(table.column("funding_kind"), "settlement").to_numpy()
     rows = panel.tracks("funding", table, {"rate": rate, "hours": hours}, np.isfinite(rate) & settled)
     found = asof.settlements(
@@ -76,7 +77,7 @@ def _annual(panel: Panel) -> Floats:
     """FU.1 per instrument: the last settlement p.a.; NaN where its interval is unknown or the outlier gate sets it aside."""
     got = paid(panel)
     annual = got.last * (HOURS_A_YEAR / got.interval_h)
-    gate = panel.once("funding gate", lambda: panel.gate("funding", annual, panel.spec.outliers.funding_tick))
+    gate = panel.once("funding gate", lambda: panel.gate("funding", annual, np.isfinite(annual), panel.spec.outliers.funding_tick))
     return np.where(gate.aside, np.nan, annual)
 
 
@@ -122,10 +123,10 @@ def _premium(panel: Panel) -> Measured:
     rows = panel.tracks("premiums", table, {"premium": premium}, np.isfinite(premium) & (hours <= rule.step_h))
     shown = panel.sample(rows, rule.carry_h)
     one = panel.level(rows, "premium", shown) * _INTERVALS_A_YEAR
-    gate = panel.gate("premium", one, panel.spec.outliers.funding_tick)
+    gate = panel.gate("premium", one, panel.age(rows, shown) < rule.step_h, panel.spec.outliers.funding_tick)
     weights = estimators.kernel_weights(rule.step_h, rules.premium_half_life_h, rules.ema_cut_half_lives)
     good = panel.past_of_instruments("premium", np.where(gate.aside, np.nan, one), len(weights))
-    smooth = panel.now(estimators.emas(good, weights, rules.ema_min_weight))
+    smooth = panel.own_bars(estimators.emas(good, weights, rules.ema_min_weight))
     age = panel.age(rows, shown)
     return measured(panel.means(np.where(np.isfinite(age), smooth, np.nan)), panel.youngest(age))
 

@@ -54,7 +54,7 @@ def _imbalance(panel: Panel) -> Measured:
     steps = panel.steps(rules.liquidation_window_h)
     sides = zip(("liquidated longs", "liquidated shorts"), liquidated(panel), strict=True)
     past = (panel.past(name, panel.totals(one), steps) for name, one in sides)
-    long, short = (panel.now(estimators.rolling_sums(one, steps, panel.least(steps))) for one in past)
+    long, short = (panel.own_bars(estimators.rolling_sums(one, steps, panel.least(steps))) for one in past)
     volume = long + short
     enough = volume >= rules.liquidation_gate_usd
     value = (long - short) / np.where(enough, volume, np.nan)
@@ -65,7 +65,7 @@ def _smooth_intensity(panel: Panel) -> Measured:
     one, rules = _intensity(panel), panel.spec.features
     weights = estimators.kernel_weights(panel.rule.step_h, rules.intensity_half_life_h, rules.ema_cut_half_lives)
     long = panel.past("liquidation intensity", one.value, len(weights))
-    return measured(panel.now(estimators.emas(long, weights, rules.ema_min_weight)), one.age_h, {Why.TOO_FEW: np.isfinite(one.value)})
+    return measured(panel.own_bars(estimators.emas(long, weights, rules.ema_min_weight)), one.age_h, {Why.TOO_FEW: np.isfinite(one.value)})
 
 
 def _forced_share(panel: Panel) -> Measured:
@@ -74,12 +74,12 @@ def _forced_share(panel: Panel) -> Measured:
     steps = panel.steps(rules.liquidation_window_h)
     long, short = liquidated(panel)
     both = panel.past("liquidated both", panel.totals(long + short), steps)
-    both = panel.now(estimators.rolling_sums(both, steps, panel.least(steps)))
+    both = panel.own_bars(estimators.rolling_sums(both, steps, panel.least(steps)))
     usd = panel.past("usd with liquidations", panel.totals(np.where(np.isfinite(long), panel.usd, np.nan)), steps)
     before = np.full(usd.shape, np.nan)
     before[:, steps:] = usd[:, :-steps]
-    before = panel.now(before)
-    quantity = panel.now(rolling.window_sums(*panel.log_quantity, steps, panel.least(steps), rolling.LOG_SCALE))
+    before = panel.own_bars(before)
+    quantity = panel.own_bars(rolling.window_sums(*panel.log_quantity, steps, panel.least(steps), rolling.LOG_SCALE))
     lost = before * (1.0 - estimators.exps(quantity))
     value = both / np.where(lost > 0, lost, np.nan)
     return measured(value, _age(panel, value), {Why.FLAT: lost <= 0})

@@ -151,10 +151,10 @@ class LookBack:
         return len(self.when)
 
     def past(self, name: str, values: Grid, steps: int) -> Grid:
-        """`values` of assets behind the `steps` bars before the panel's, where it continues another; `now` takes them off again."""
+        """`values` of assets behind the `steps` bars before the panel's, where it continues another; `own_bars` takes them off again."""
         return self.tapes.past(name, values, steps)
 
-    def now(self, values: Grid) -> Grid:
+    def own_bars(self, values: Grid) -> Grid:
         """The panel's own bars of what `past` made longer."""
         return tail(values, self.bars)
 
@@ -195,7 +195,7 @@ class LookBack:
 
 
 def _places(before: Sequence[Any], now: Sequence[Any], stand_in: Any) -> Ints:
-    """Where each of `now` stood: the place of the stand-in for who is new, -1 without one."""
+    """Where each of `own_bars` stood: the place of the stand-in for who is new, -1 without one."""
     places = {name: n for n, name in enumerate(before)}
     return np.array([places.get(name, places.get(stand_in, -1)) for name in now], dtype=np.int64)
 

@@ -36,7 +36,7 @@ def _usd(panel: Panel) -> Measured:
 
 def _change(panel: Panel, hours: float) -> Measured:
     steps = panel.steps(hours)
-    value = panel.now(rolling.window_sums(*panel.log_quantity, steps, panel.least(steps), rolling.LOG_SCALE))
+    value = panel.own_bars(rolling.window_sums(*panel.log_quantity, steps, panel.least(steps), rolling.LOG_SCALE))
     return measured(value, panel.oi_age_h, {Why.TOO_FEW: np.isfinite(panel.oi_age_h)})
 
 
@@ -47,13 +47,13 @@ def _change_24h(panel: Panel) -> Measured:
 def _drawdown(panel: Panel) -> Measured:
     steps = panel.steps(panel.spec.features.oi_drawdown_d * 24)
     level, known = panel.log_quantity
-    value = panel.now(rolling.falls_from_high(level, known, steps, panel.least(steps), level.shape[1] - 1 - panel.bars))
+    value = panel.own_bars(rolling.falls_from_high(level, known, steps, panel.least(steps), level.shape[1] - 1 - panel.bars))
     return measured(value, panel.oi_age_h, {Why.TOO_FEW: np.isfinite(panel.oi_age_h)})
 
 
 def _level(panel: Panel) -> Measured:
     steps = panel.steps(panel.spec.features.oi_level_d * 24)
-    value = panel.now(rolling.above_mean(*panel.log_quantity, steps, panel.least(panel.steps(panel.spec.score.min_history_d * 24))))
+    value = panel.own_bars(rolling.above_mean(*panel.log_quantity, steps, panel.least(panel.steps(panel.spec.score.min_history_d * 24))))
     return measured(value, panel.oi_age_h, {Why.TOO_FEW: np.isfinite(panel.oi_age_h)})
 
 
@@ -65,7 +65,7 @@ def _thinness(panel: Panel) -> Measured:
     """Volume of instruments that state it, over open interest of the same instruments."""
     steps = panel.steps(24)
     traded = panel.past_of_instruments("traded usd", panel.volume * panel.price.usd, steps)
-    traded = panel.now(estimators.rolling_sums(traded, steps, panel.least(steps)))
+    traded = panel.own_bars(estimators.rolling_sums(traded, steps, panel.least(steps)))
     usd = panel.totals(np.where(np.isfinite(traded), panel.usd, np.nan))
     volume = panel.totals(np.where(np.isfinite(panel.usd), traded, np.nan))
     value = _logs(usd / np.where(volume > 0, volume, np.nan))
@@ -83,8 +83,9 @@ def _venue_concentration(panel: Panel) -> Measured:
 
 
 def _quality(panel: Panel) -> Measured:
-    known = np.where(np.isfinite(panel.usd), panel.quality, np.nan)
-    return measured(panel.means(known), panel.oi_age_h)
+    """By open interest alone: weighed by itself, the number would hide what it is for."""
+    usd = panel.usd
+    return measured(panel.totals(usd * panel.quality) / panel.totals(usd), panel.oi_age_h)
 
 
 def _decomposed(panel: Panel) -> tuple[Floats, Floats, Floats]:
@@ -93,7 +94,7 @@ def _decomposed(panel: Panel) -> tuple[Floats, Floats, Floats]:
     usd = panel.past("oi log usd", _logs(panel.totals(panel.usd)), steps)
     change = np.full(usd.shape, np.nan)
     change[:, steps:] = usd[:, steps:] - usd[:, :-steps]
-    change, price = panel.now(change), panel.returns(24)
+    change, price = panel.own_bars(change), panel.returns(24)
     return change, price, change - _change_24h(panel).value - price
 
 

@@ -168,8 +168,10 @@ class Panel(LookBack):
 
     # --- what many features read ---------------------------------------------------------------------------------------------
 
-    def gate(self, name: str, values: Floats, tick: float) -> Gate:
-        """Causal outlier gate of one quantity of the instruments (METHODOLOGY 3.2); `tick`: its smallest MAD."""
+    def gate(self, name: str, values: Floats, own: Bools, tick: float) -> Gate:
+        """Causal outlier gate of one quantity of the instruments (METHODOLOGY 3.2); `own`: values of their own bar, not carried; `tick`: its
+        smallest MAD.
+        """
         rule = self.spec.outliers
         mad_bars = self.steps(rule.mad_d * 24)
         median_bars, support = self.steps(rule.median_h), int(rule.support_h / self.rule.step_h)
@@ -178,9 +180,15 @@ class Panel(LookBack):
         least = round(rule.min_coverage * rule.mad_d * 24 / self.rule.reference_step_h)
         first = max(0, long.shape[1] - self.bars - support)
         off, mad = (part[:, first:] for part in rolling.bands(long, grid, median_bars, mad_bars, least, tick, first))
-        marks = rolling.set_aside(flat(off), flat(mad), self.venue, self.starts, rule.limit, support)
-        aside, flagged = (self.now(part) for part in marks)
-        self.gates[name] = Gate(aside, flagged, values, self.now(off), self.now(mad))
+        told = self.past_of_instruments(f"gate own {name}", np.where(own, 1.0, np.nan), support)
+        told = (
+            told[:, told.shape[1] - off.shape[1] :]
+            if told.shape[1] >= off.shape[1]
+            else np.pad(told, ((0, 0), (off.shape[1] - told.shape[1], 0)))
+        )
+        marks = rolling.set_aside(flat(off), flat(mad), flat(told > 0.0), self.venue, self.starts, rule.limit, support)
+        aside, flagged = (self.own_bars(part) for part in marks)
+        self.gates[name] = Gate(aside, flagged, values, self.own_bars(off), self.own_bars(mad))
         return self.gates[name]
 
     @cached_property
@@ -200,7 +208,8 @@ class Panel(LookBack):
         columns = {"native": native, "base": base, "usd": usd, "unit": asof.floats(codes), "log": estimators.logs(native)}
         rows = self.tracks("open_interest", table, columns, usable)
         shown = self.sample(rows, self.rule.carry_h)
-        aside = self.gate("open_interest", self.level(rows, "log", shown), self.spec.outliers.open_interest_tick).aside
+        own = self.age(rows, shown) < self.rule.step_h
+        aside = self.gate("open_interest", self.level(rows, "log", shown), own, self.spec.outliers.open_interest_tick).aside
         told = {name: self.level(rows, name, shown) for name in ("native", "unit", "base", "usd")}
         age, kept = self._kept("open_interest", self.age(rows, shown), aside, told)
         unit = np.nan_to_num(kept["unit"], nan=-1.0).astype(np.int64)
@@ -219,8 +228,8 @@ class Panel(LookBack):
         rows, held = np.arange(len(age))[:, None], np.maximum(source, 0)
         age = age[rows, held] + (bars - source) * self.rule.step_h
         good = (source >= 0) & ((source == bars) | (age <= self.rule.carry_h))
-        kept = {column: self.now(np.where(good, one[rows, held], np.nan)) for column, one in told.items()}
-        return self.now(np.where(good, age, np.nan)), kept
+        kept = {column: self.own_bars(np.where(good, one[rows, held], np.nan)) for column, one in told.items()}
+        return self.own_bars(np.where(good, age, np.nan)), kept
 
     @cached_property
     def price(self) -> Price:
@@ -231,7 +240,8 @@ class Panel(LookBack):
         usable = np.isfinite(close) & (close > 0) & (asof.floats(table.column("interval_h")) == self.rule.step_h)
         rows = self.tracks("candles", table, {"close": close, "log": estimators.logs(close), **extremes}, usable)
         shown = self.sample(rows, self.rule.carry_h)
-        aside = self.gate("price", self.level(rows, "log", shown), self.spec.outliers.price_tick).aside
+        own = self.age(rows, shown) < self.rule.step_h
+        aside = self.gate("price", self.level(rows, "log", shown), own, self.spec.outliers.price_tick).aside
         told = {name: self.level(rows, name, shown) for name in ("close", *extremes)}
         candle_age, kept = self._kept("price", self.age(rows, shown), aside, told)
         candle = kept["close"]
@@ -253,7 +263,7 @@ class Panel(LookBack):
         """Log of the quantity index's step, per asset and bar (OI.3)."""
         oi = self.open_interest
         native, unit = self.past_of_instruments("link native", oi.native, 1), self.past_of_instruments("link unit", oi.unit, 1)
-        return self.now(estimators.chain_links(native, unit, self.past_of_instruments("usd", self.usd, 1), self.starts))
+        return self.own_bars(estimators.chain_links(native, unit, self.past_of_instruments("usd", self.usd, 1), self.starts))
 
     @cached_property
     def log_quantity(self) -> tuple[Ints, Ints]:
@@ -270,7 +280,7 @@ class Panel(LookBack):
 
     def _returns(self, steps: int) -> Floats:
         price, usd = (self.past_of_instruments(name, values, steps) for name, values in (("price", self.price.usd), ("usd", self.usd)))
-        return self.now(estimators.log_returns(price, usd, self.starts, steps))
+        return self.own_bars(estimators.log_returns(price, usd, self.starts, steps))
 
     @cached_property
     def volume(self) -> Floats:
@@ -292,12 +302,12 @@ class Panel(LookBack):
         unit = self.past_of_instruments("link unit", oi.unit, 1)
         change = np.full(amount.shape, np.nan)
         change[:, 1:] = np.where(unit[:, 1:] == unit[:, :-1], np.abs(amount[:, 1:] - amount[:, :-1]), np.nan)
-        change = self.now(change)
+        change = self.own_bars(change)
         broken = np.where(np.isfinite(change) & np.isfinite(self.volume), (change > self.volume) * 1.0, np.nan)
         broken[oi.unit != NATIVE_UNITS.index("base")] = np.nan
         steps = self.steps(rules.oi_violation_d * 24)
         sums, known = self.tapes.running("broken", lambda: rolling.cumulated(broken, 1.0), steps, of_instruments=True)
-        count = self.now(rolling.window_sums(sums, known, steps, 1, 1.0))
+        count = self.own_bars(rolling.window_sums(sums, known, steps, 1, 1.0))
         ends = np.arange(known.shape[1] - self.bars, known.shape[1])
         held = known[:, ends] - known[:, np.maximum(ends - steps, 0)]
         rate = np.where(held >= self.least(steps) // 2, count / np.maximum(held, 1), 0.0)
@@ -317,7 +327,7 @@ class Panel(LookBack):
         first = long.shape[1] - self.bars
         quality = np.pad(self.quality, ((0, 0), (first, 0))) if first else self.quality
         found = rolling.average_weights(long, flat(usd), quality, self.venue, self.starts, ramp, rules.venue_cap, first)
-        return self.now(found[0]), self.now(found[1])
+        return self.own_bars(found[0]), self.own_bars(found[1])
 
     def means(self, values: Floats) -> Floats:
         """Average over an asset's instruments; NaN where none shows a value."""
@@ -343,7 +353,7 @@ class Panel(LookBack):
         """Root of the mean squared log return per bar over a span, per square root of an hour."""
         steps = self.steps(hours)
         squares, known = self.running("squares", self.returns(self.rule.step_h) ** 2, rolling.SQUARE_SCALE, steps)
-        found: Floats = self.now(rolling.window_roots(squares, known, steps, self.least(steps))) / np.sqrt(self.rule.step_h)
+        found: Floats = self.own_bars(rolling.window_roots(squares, known, steps, self.least(steps))) / np.sqrt(self.rule.step_h)
         return found
 
     @cached_property

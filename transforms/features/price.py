@@ -56,7 +56,7 @@ def _surprise(panel: Panel) -> Measured:
 def _distance(panel: Panel) -> Measured:
     steps = panel.steps(panel.spec.features.distance_d * 24)
     level, known = panel.running("price", panel.returns(panel.rule.step_h), rolling.LOG_SCALE, steps)
-    value = panel.now(rolling.above_mean(level, known, steps, panel.least(steps)))
+    value = panel.own_bars(rolling.above_mean(level, known, steps, panel.least(steps)))
     return measured(value, panel.price_age_h, {Why.TOO_FEW: np.isfinite(panel.price_age_h), Why.IMPLIED: panel.price_implied})
 
 

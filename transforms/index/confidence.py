@@ -91,7 +91,9 @@ def _agreement(panel: Panel, dispersion: Measured, rule: ConfidenceRule) -> Floa
     values = np.ascontiguousarray(dispersion.value)
     window = round(score.window_d * DAY_US)
     long, when, reference = panel.sampled("dispersion", values, window)
-    usual = panel.now(trailing_quantile(long, when, reference, len(when) - panel.bars + first, window, rule.dispersion_quantile, least))
+    usual = panel.own_bars(
+        trailing_quantile(long, when, reference, len(when) - panel.bars + first, window, rule.dispersion_quantile, least)
+    )
     now, usual = values[:, first:], usual[:, first:]
     ratio = np.where(usual > 0, now / np.where(usual > 0, usual, 1.0), np.where(now > 0, 1.0, 0.0))
     agree = rule.agreement_unmeasured + (1.0 - rule.agreement_unmeasured) * (1.0 - np.minimum(1.0, ratio))
@@ -103,7 +105,7 @@ def _coverage(panel: Panel, steps: int) -> Floats:
     """Fresh share of reference open interest; 0 where the asset had none for the whole reference span."""
     first = panel.window_first
     usd = panel.past_of_instruments("usd", panel.usd, steps)
-    share = panel.now(rolling.median_shares(usd, panel.starts, steps, usd.shape[1] - panel.bars + first))[:, first:]
+    share = panel.own_bars(rolling.median_shares(usd, panel.starts, steps, usd.shape[1] - panel.bars + first))[:, first:]
     live = np.isfinite(panel.usd[:, first:])
     found = np.zeros((len(panel.assets), panel.bars - first))
     for a in range(len(panel.assets)):

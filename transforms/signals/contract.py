@@ -67,7 +67,8 @@ class Signal:
         state = np.full(held.shape, State.FINE, dtype=np.int8)
         state[history < spec.score.warm_d] = State.WARMING
         state[~fresh & np.isfinite(held)] = State.STALE
-        state[~fresh & np.isnan(held)] = State.MISSING
+        flat = fresh & np.isnan(held) & (history >= spec.score.warm_d)  # a robust z without spread or floor
+        state[(~fresh & np.isnan(held)) | flat] = State.MISSING
         return Scored(held, factor, history, state, np.where(fresh | np.isnan(feature.value), feature.why, np.int8(Why.STALE)))
 
     def against_past(self, feature: Measured, constituent: Constituent, panel: Panel, first: int) -> tuple[Floats, Floats]:
@@ -96,7 +97,7 @@ def against_past(
         scores, history = robust_scores(*plain, days, least, anchored, floor, score.z_limit)
     else:
         scores, history = ecdf_scores(*plain[:6], round(score.half_life_d * DAY_US), days, least, anchored, floor)
-    return panel.now(scores), panel.now(history)
+    return panel.own_bars(scores), panel.own_bars(history)
 
 
 def held_back(panel: Panel, name: str, scores: Floats, fresh: Bools) -> tuple[Floats, Floats]:
@@ -106,7 +107,7 @@ def held_back(panel: Panel, name: str, scores: Floats, fresh: Bools) -> tuple[Fl
     scores, fresh = panel.past(f"{name}: last", scores, bars), panel.past(f"{name}: fresh", fresh, bars)
     first = scores.shape[1] - panel.bars + panel.window_first
     held, factor = held_scores(scores, fresh, panel.whens(scores.shape[1]), first, rule.grace_h, rule.half_life_h, rule.horizon_h)
-    return panel.now(held), panel.now(factor)
+    return panel.own_bars(held), panel.own_bars(factor)
 
 
 def fresh_h(panel: Panel, feature: str) -> float:

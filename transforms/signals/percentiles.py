@@ -45,7 +45,7 @@ def percentile(feature: Measured, part: Part, panel: Panel) -> Ranked:
     """Percentile of a feature of the panel for one part of F or X."""
     if part.feature == "oi_level_180d":
         # Ranked on ln Q itself, within 180 d: integers counted from anywhere, so only their order matters.
-        level = panel.now(panel.log_quantity[0][:, 1:]).astype(np.float64)
+        level = panel.own_bars(panel.log_quantity[0][:, 1:]).astype(np.float64)
         return rank(level, feature.fresh(fresh_h(panel, part.feature)), feature.why, panel, part)
     return rank(feature.value * part.sign, feature.fresh(fresh_h(panel, part.feature)), feature.why, panel, part)
 
@@ -68,5 +68,5 @@ def states(held: Floats, fresh: Bools, history: Floats, warm_d: float) -> Codes:
     state = np.full(held.shape, State.FINE, dtype=np.int8)
     state[history < warm_d] = State.WARMING
     state[~fresh & np.isfinite(held)] = State.STALE
-    state[~fresh & np.isnan(held)] = State.MISSING
+    state[np.isnan(held) & (~fresh | (history >= warm_d))] = State.MISSING
     return state

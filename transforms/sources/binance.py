@@ -24,7 +24,7 @@ from transforms.sources.contract import Answer, Ask, Budget, Decoded, Dispositio
 from transforms.windows import HOUR, Window, to_ms
 
 QUARTER: Final = timedelta(minutes=15)
-#: /futures/data/* keeps 30 days; an hour less, for the requests of a long run leave later than its `now`
+#: /futures/data/* keeps 30 days; an hour less, for the requests of a long run leave later than its `own_bars`
 KEPT: Final = timedelta(days=30) - HOUR
 #: a snapshot describes now; it is asked for only in windows that end about now
 SNAPSHOT_REACH: Final = timedelta(hours=2)
@@ -79,9 +79,9 @@ class Binance(Source):
         return Series(self.name, "exchangeInfo", "", Window(now - HOUR, now))
 
     def plan(self, window: Window, instruments: Sequence[Instrument], now: datetime) -> Iterator[Series]:
-        """Series of USDT-margined perpetuals (others are passed over), up to `now`, from their listing on.
+        """Series of USDT-margined perpetuals (others are passed over), up to `own_bars`, from their listing on.
 
-        Snapshots are planned when the window ends within two hours of `now`; their rows lie at `now`, not in the window.
+        Snapshots are planned when the window ends within two hours of `own_bars`; their rows lie at `own_bars`, not in the window.
         """
         horizon = _hour_up(now - KEPT)
         for one in _ours(instruments):
@@ -105,7 +105,7 @@ class Binance(Source):
                 yield Series(self.name, "premiumIndex", one.instrument, window)
 
     def plan_blocked(self, window: Window, instruments: Sequence[Instrument], now: datetime) -> Iterator[Series]:
-        """The substitute where REST answers HTTP_BLOCKED: funding and metrics archives, days and months that are over by `now`."""
+        """The substitute where REST answers HTTP_BLOCKED: funding and metrics archives, days and months that are over by `own_bars`."""
         for one in _ours(instruments):
             whole = _known_span(window, one, now)
             if whole is None:

@@ -210,7 +210,7 @@ class Source(ABC):
 
     @abstractmethod
     def plan(self, window: Window, instruments: Sequence[Instrument], now: datetime) -> Iterable[Series]:
-        """The series that cover `window`. `now` is the venue's clock: it decides between live endpoints and archives."""
+        """The series that cover `window`. `own_bars` is the venue's clock: it decides between live endpoints and archives."""
 
     @abstractmethod
     def asks(self, series: Series) -> Iterable[Ask]:
