@@ -87,9 +87,10 @@ def test_a_killed_job_is_taken_over_and_completed(story):
 def test_the_reading_is_printed(story):
     said = story.complete.stdout
     assert "SIMULATED MARKET - these are not real prices" in said
-    for asset in ASSETS[:2]:
+    for asset in ("MKT", ASSETS[0]):
         assert f"{asset} 1h" in said
-    assert "S describes how people are positioned; it does not forecast" in said
+    assert "S, F and X describe how people are positioned; they do not forecast" in said
+    assert "regime" in said
     assert "confidence" in said
     assert f"covered    {SPAN[0]} 01:00Z to {SPAN[1]} 00:00Z" in said
     for word in ("rows ", "lake ", "DuckDB ", "report ", "more "):
@@ -117,10 +118,10 @@ def test_report_and_summary_say_what_they_are(story):
 def test_everything_is_in_the_lake_and_in_the_mirror(story, lake):
     readings = lake.read("readings")
     hours = int((utc(SPAN[1]) - utc(SPAN[0])).total_seconds() // 3600)
-    assert readings.filter(readings["cadence"].to_numpy(zero_copy_only=False) == "1h").num_rows == hours * len(ASSETS)
+    assert readings.filter(readings["cadence"].to_numpy(zero_copy_only=False) == "1h").num_rows == hours * (len(ASSETS) + 1)  # the market, too
     assert set(readings.column("market").to_pylist()) == {"simulated"}
     filled = {table.name for table in tables("core") if lake.read(table.name, columns=["date"]).num_rows}
-    absent = {"marks", "funding_terms", "taker_flow"}  # snapshots, and what the venue keeps for a month only
+    absent = {"marks", "funding_terms", "option_chain", "taker_flow"}  # snapshots, and what the venue keeps for a month only
     assert filled == {table.name for table in tables("core")} - absent
     by_day = dataset.partitioning(pa.schema([("date", pa.date32())]), flavor="hive")
     for name in ("features", "contributions", "readings"):
