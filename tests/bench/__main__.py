@@ -1,4 +1,4 @@
-"""`make bench`: every part, written to docs/bench.md. `python -m tests.bench extraction|features|backfill|floor` prints one part.
+"""`make bench`: every part, written to docs/bench.md. `python -m tests.bench PART` prints one part (extraction, features, years, kernel, ...).
 
 Ratios within one run, no pass or fail on time: seconds differ between machines, ratios much less.
 """
@@ -22,7 +22,7 @@ import psutil
 from plugins.settings import ROOT
 from tests.bench.measuring import Section
 
-PARTS = ("extraction", "features", "backfill", "floor")
+PARTS = ("extraction", "features", "years", "kernel", "memory", "hour", "backfill", "floor")
 VERSIONS = (
     "apache-airflow",
     "great-expectations",
@@ -73,6 +73,8 @@ def page(began: str, took: float, sections: list[Section]) -> str:
         "not a promise. A ratio above 1 in a column `ours = 1` means that the peer needs more. Wall is elapsed time, CPU is processor time "
         "of all threads of the processes named.\n\n"
     )
+    for number, section in enumerate(sections, 1):
+        section.title = f"{number}. {section.title}"
     return head + "\n".join(section.text() for section in (summary, *sections))
 
 

@@ -1,4 +1,4 @@
-"""Part 3: the whole backfill through Airflow, against Dags of the same shape whose tasks do nothing, on the same services."""
+"""The whole backfill through Airflow, against Dags of the same shape whose tasks do nothing, on the same services."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def steps(lake: Lake) -> tuple[Cost, int]:
 
 
 def run(rounds: int = ROUNDS) -> Section:
-    section = Section("3. The whole backfill, and Airflow's share of it")
+    section = Section("The whole backfill, and Airflow's share of it")
     got: dict[str, list[Backfill]] = {name: [] for name in DAGS}
     for _ in range(rounds):
         for name, dags in DAGS.items():

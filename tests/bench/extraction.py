@@ -1,4 +1,4 @@
-"""Part 1: fetch and decode, against a plain requests + json + pandas client on the same sandbox process."""
+"""Fetch and decode, against a plain requests + json + pandas client on the same sandbox process."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def plain_decoded(fetched: Sequence[Fetched]) -> pd.DataFrame:
 
 
 def run(rounds: int = ROUNDS) -> Section:
-    section = Section("1. Extraction and decoding")
+    section = Section("Extraction and decoding")
     with tempfile.TemporaryDirectory() as folder:
         rules = Path(folder, "latency.json")
         rules.write_text(json.dumps([{"path": ".", "kind": "timeout", "params": {"seconds": LATENCY_S}}]))

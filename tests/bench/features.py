@@ -1,11 +1,11 @@
-"""Part 2: features, scores, S, F and X, against idiomatic pandas on the same core tables."""
+"""Features, scores, S, F and X, against idiomatic pandas on the same core tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,7 @@ from tests.bench import plain_index as plain
 from tests.bench.many import core as many
 from tests.bench.measuring import Cost, Section, interleaved, seconds, times
 from transforms.estimators import Floats
-from transforms.index import build
-from transforms.index.build import Stamp, derive, measure
+from transforms.index.build import Stamp, measure, published
 from transforms.index.measure import Measurement
 from transforms.index.walk import BOOK, Walked, walk
 from transforms.signals.contract import State
@@ -64,10 +63,11 @@ class Case:
         return plain.numbers(self.core, self.grid, self.cadence, self.spec, weighted=weighted)
 
 
-def rows_of(core: Core, made: tuple[Measurement, Walked], window: Window, cadence: str, spec: Spec) -> dict[str, pa.Table]:
-    """`derive` from numbers that are there already: the tables alone."""
-    with mock.patch.object(build, "measure", return_value=made[0]), mock.patch.object(build, "walk", return_value=made[1]):
-        return derive(core, window, cadence, spec, stamp=STAMP)
+def rows_of(made: tuple[Measurement, Walked], start: datetime, cadence: str, spec: Spec) -> dict[str, pa.Table]:
+    """The tables of the bars after `start`, from numbers that are there already."""
+    one, found = made
+    first = int(np.searchsorted(one.panel.when, int(start.timestamp()) * 1_000_000, side="right"))
+    return published(one, found, first, cadence, spec, STAMP, whatever=False)
 
 
 def within(core: Core, window: Window) -> Core:
@@ -117,7 +117,9 @@ def compared(case: Case, made: tuple[Measurement, Walked], theirs: plain.Numbers
         both, lonely, off = difference(own, wide)
         values, alone, worst = values + both, alone + lonely, max(worst, min(off, off / size))
         if not min(off, off / size) < ROUNDING or lonely > both / 100:
-            raise RuntimeError(f"{case.name}: {name} is another number for the peer: {off / size:.1e} of its size, {lonely} on one side only")
+            raise RuntimeError(
+                f"{case.name}: {name} is another number for the peer: {off / size:.1e} of its size, {lonely} on one side only"
+            )
     states = [part.state for part in (*one.scored.values(), *one.ranked.values())]
     fresh = ~np.any([np.broadcast_to(state[:, first:] == State.STALE, found.f.shape) for state in states], axis=0).T
     cohort = sum(share.points for share in found.f_made.shares if share.component == plain.COHORT)
@@ -148,9 +150,9 @@ def run(rounds: int = ROUNDS) -> Section:
         "over venues, the outlier gate, averages weighted by open interest, ramped and capped. Both start from the same Arrow tables in "
         "memory. pandas has no weighted rank among strictly past values: the peer's is a numpy loop over bars, vectorised over history and "
         "assets; with `rolling().rank()` in its place the peer is faster and gives other numbers, and is shown for what it costs. "
-        "The peer leaves out what ours does beside it: the cohort book and its part of F, options, ages and reasons, input that stopped "
-        "coming, confidence, regimes and the percentiles that only they read, events, the probability, estimated weights, the market, "
-        f"checkpoints. Median of {rounds} interleaved rounds; kernels compiled before."
+        "The peer leaves out what ours does beside it: the cohort book and its part of F, options, reasons, what is held of an input that "
+        "stopped coming, restatements, confidence, regimes and the percentiles that only they read, events, the probability, estimated "
+        f"weights, the market, checkpoints. Median of {rounds} interleaved rounds; kernels compiled before."
     )
     for case in (hourly(), daily()):
         if case is None:
@@ -163,18 +165,20 @@ def run(rounds: int = ROUNDS) -> Section:
 def _case(section: Section, case: Case, rounds: int) -> None:
     made, theirs = case.ours(), case.theirs()
     told = compared(case, made, theirs)
-    tables = rows_of(case.core, made, case.window, case.cadence, case.spec)
+    tables, long = rows_of(made, case.window.start, case.cadence, case.spec), plain.rows(theirs)
+    others = sum(table.num_rows for name, table in tables.items() if name not in ("features", "contributions"))
     got = interleaved(
         {
             "ours: features, S, F, X and all the rest": case.ours,
             "pandas, the same definitions": case.theirs,
+            "of ours: `measure`, features and ranks": lambda: measure(case.core, case.window, case.cadence, case.spec),
             "pandas with `rolling().rank()`, another number": lambda: case.theirs(weighted=False),
         },
         rounds,
     )
     rows = interleaved(
         {
-            "ours: rows of all tables": lambda: rows_of(case.core, made, case.window, case.cadence, case.spec),
+            "ours: rows of all tables": lambda: rows_of(made, case.window.start, case.cadence, case.spec),
             "pandas: `melt`, `concat`, `sort_values`": lambda: plain.rows(theirs),
         },
         rounds,
@@ -185,11 +189,10 @@ def _case(section: Section, case: Case, rounds: int) -> None:
     )
     for group in (got, rows):
         section.table(["what", "wall, ours = 1", "CPU, ours = 1", "wall s", "CPU s"], _ratios(group))
-    long = plain.rows(theirs)
     section.say(
         f"Rows: ours {tables['features'].num_rows:,} features, {tables['contributions'].num_rows:,} contributions and "
-        f"{sum(table.num_rows for name, table in tables.items() if name not in ('features', 'contributions')):,} others, with reasons, ages, "
-        f"clocks and stamps; pandas {len(long['features']):,} features and {len(long['contributions']):,} contributions, values alone."
+        f"{others:,} others, with reasons, ages, clocks and stamps; pandas {len(long['features']):,} features and "
+        f"{len(long['contributions']):,} contributions, values alone."
     )
     base, peer = (got[name]["cpu"] for name in list(got)[:2])
     name = f"{case.name.split(' (')[0]}: CPU of pandas for the same numbers"

@@ -1,4 +1,4 @@
-"""Part 4: the pipeline's own work, without Airflow, against the floor: the least that turns the same answers into the same rows."""
+"""The pipeline's own work, without Airflow, against the floor: the least that turns the same answers into the same rows."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def same(lake: Lake, tables: Mapping[str, object]) -> int:
 
 
 def run(rounds: int = ROUNDS) -> Section:
-    section = Section("4. Work against the floor")
+    section = Section("Work against the floor")
     home = Path(tempfile.mkdtemp(prefix="tidegauge-bench-"))
     stamp = Stamp("simulated", "reconstructed", deriving.code_sha())
     began = time.process_time()
