@@ -118,7 +118,9 @@ def test_report_and_summary_say_what_they_are(story):
 def test_everything_is_in_the_lake_and_in_the_mirror(story, lake):
     readings = lake.read("readings")
     hours = int((utc(SPAN[1]) - utc(SPAN[0])).total_seconds() // 3600)
-    assert readings.filter(readings["cadence"].to_numpy(zero_copy_only=False) == "1h").num_rows == hours * (len(ASSETS) + 1)  # the market, too
+    assert readings.filter(readings["cadence"].to_numpy(zero_copy_only=False) == "1h").num_rows == hours * (
+        len(ASSETS) + 1
+    )  # the market, too
     assert set(readings.column("market").to_pylist()) == {"simulated"}
     filled = {table.name for table in tables("core") if lake.read(table.name, columns=["date"]).num_rows}
     absent = {"marks", "funding_terms", "option_chain", "taker_flow"}  # snapshots, and what the venue keeps for a month only
