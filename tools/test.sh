@@ -15,4 +15,17 @@ if [ -d ../shared/recordings/series ]; then
 else
   echo "recordings: no ../shared/recordings here, tests on real data are skipped"
 fi
-PYTHONPATH=. .venv/bin/python -m pytest "$@"
+export PYTHONPATH=.
+if [ $# -gt 0 ]; then
+  exec .venv/bin/python -m pytest "$@"
+fi
+# Two halves at once: what starts servers and browsers mostly waits, the rest mostly computes.
+log=.venv/tests-without-servers.log
+.venv/bin/python -m pytest -m "not stack and not browser" >"$log" 2>&1 &
+rest=$!
+with=0 without=0
+.venv/bin/python -m pytest -m "stack or browser" || with=$?
+wait "$rest" || without=$?
+echo "--- without servers and browser ---"
+cat "$log"
+exit $(( with > without ? with : without ))
