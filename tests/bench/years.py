@@ -34,11 +34,18 @@ def numbers(core: Core, window: Window) -> tuple[Measurement, Walked]:
 def run(rounds: int = ROUNDS, assets: int = ASSETS, years: float = YEARS) -> Section:
     section = Section("Five years of hours from core tables to S, F and X")
     window = Window(START, START + round(365 * years) * DAY)
-    core = within(many(assets, len(VENUES), window.start, window.end, 11), window)
     small = Window(START, START + 60 * DAY)
     numbers(within(many(2, 2, small.start, small.end, 11), small), small)  # compiles
     passed(np.zeros((1, 2)), 2)
-    count = sum(table.num_rows for table in core.values())
+    _numbers(section, window, assets, rounds)
+    _rows(section, window, assets, rounds)
+    return section
+
+
+def _numbers(section: Section, window: Window, assets: int, rounds: int) -> None:
+    """All of the window, against the floor."""
+    core = within(many(assets, len(VENUES), window.start, window.end, 11), window)
+    count, years = sum(table.num_rows for table in core.values()), len(window.days()) / 365
     section.say(
         f"{assets} assets x {len(VENUES)} venues x {years:g} years of hours (made up): {count:,} core rows in memory. Ours: `measure` and "
         "`walk`: every feature, S, F and X with contributions, confidence, cohort book, regimes, events, estimated weights. Floor: "
@@ -51,7 +58,6 @@ def run(rounds: int = ROUNDS, assets: int = ASSETS, years: float = YEARS) -> Sec
     got = interleaved_apart(
         {
             "ours": lambda: _nothing(numbers(core, window)),
-            "ours, `measure` alone": lambda: _nothing(measure(core, window, "1h", MADE_UP)),
             "floor: every contract": lambda: _nothing(floor(core, window, "1h", MADE_UP)),
             "floor: venues averaged first": lambda: _nothing(floor(core, window, "1h", MADE_UP, together=True)),
         },
@@ -66,8 +72,6 @@ def run(rounds: int = ROUNDS, assets: int = ASSETS, years: float = YEARS) -> Sec
     section.say(f"Of the lower floor's CPU, ours is {times(lower)} times as much.")
     what = f"{assets} assets x {len(VENUES)} venues x {years:g} years, hourly: CPU of all numbers, floor = 1"
     section.verdicts.append((what, f"at most {TARGET:.1f}", times(ratio), ratio <= TARGET))
-    _rows(section, core, window, rounds)
-    return section
 
 
 def _nothing(_made: object) -> None:
@@ -82,9 +86,10 @@ def _told(cost: Cost) -> list[str]:
     return [seconds(cost["cpu"]), seconds(cost["wall"]), gib(cost["peak"])]
 
 
-def _rows(section: Section, core: Core, window: Window, rounds: int) -> None:
-    """Rows of the last quarter, out of the numbers of all years."""
-    made = numbers(core, window)
+def _rows(section: Section, whole: Window, assets: int, rounds: int) -> None:
+    """Rows of the last quarter, out of the numbers of the last year: how many years came before makes no difference to them."""
+    window = Window(whole.end - 365 * DAY, whole.end)
+    made = numbers(within(many(assets, len(VENUES), window.start, window.end, 11), window), window)
     start = window.end - ROWS_D * DAY
     theirs = _as_wide(made, start)
 
@@ -102,8 +107,8 @@ def _rows(section: Section, core: Core, window: Window, rounds: int) -> None:
     got = interleaved_apart({"ours: rows of all tables": ours, "pandas: long frames of the same values": pandas}, rounds)
     sizes = next(iter(got.values()))
     section.say(
-        f"The rows: {ROWS_D} days of them from the same numbers, since those of all {window.days()[-1].year - window.start.year + 1} years "
-        f"would take about {sizes['bytes'] / ROWS_D * len(window.days()) / 2**30:.0f} GiB. Peer: features, contributions by venue and "
+        f"The rows of {assets} assets: {ROWS_D} days of them, from the numbers of a year; those of all {len(whole.days()):,} days would take about "
+        f"{sizes['bytes'] / ROWS_D * len(whole.days()) / 2**30:.0f} GiB at once. Peer: features, contributions by venue and "
         "readings as long pandas frames (`melt`, `concat`, `sort_values`), values and keys alone; ours with reasons, ages, clocks and stamps."
     )
     section.table(
