@@ -50,7 +50,8 @@ def rows_seen(core: Mapping[str, pa.Table], name: str, sources: Sequence[str], k
     if lacking:
         raise UnusableInput(f"core table {name} comes without {', '.join(lacking)}; hand over the columns of TABLES[{name!r}]")
     seen = pc.less_equal(table.column("known_at"), pa.scalar(known_by).cast(_INSTANT))
-    return table.filter(pc.and_(pc.is_in(table.column("source").cast(pa.string()), value_set=pa.array(sources)), seen))
+    wanted = pc.and_(pc.is_in(table.column("source").cast(pa.string()), value_set=pa.array(sources)), seen)
+    return table if pc.all(wanted).as_py() else table.filter(wanted)  # most often every row passes: a copy would double the memory
 
 
 class Panel(LookBack):

@@ -21,6 +21,11 @@ _READS: Final = frozenset({"long_short", "open_interest", "candles"})
 
 
 def _log_ratio(panel: Panel, metric: str) -> Measured:
+    """`_measured_ratio`, read once a metric."""
+    return panel.once(f"ratio {metric}", lambda: _measured_ratio(panel, metric))
+
+
+def _measured_ratio(panel: Panel, metric: str) -> Measured:
     """ln(long / short) of one metric. A split with an empty side has no logarithm and counts as not received."""
     table = panel.own("long_short")
     table = table.filter(pc.equal(table.column("ratio_metric"), metric))

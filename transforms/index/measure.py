@@ -166,6 +166,6 @@ def _first_as_of(core: Mapping[str, pa.Table], rule: CadenceRule) -> datetime:
         table = core.get(name)
         if table is not None and {"source", "as_of"} <= set(table.column_names):
             own = pc.is_in(table.column("source").cast(pa.string()), value_set=pa.array(voices(rule)))
-            found = pc.min(table.filter(own).column("as_of").cast(_INSTANT)).as_py()
+            found = pc.min(table.column("as_of").filter(own).cast(_INSTANT)).as_py()
             oldest = min(oldest, found or oldest)
     return oldest
