@@ -50,6 +50,10 @@ def _all_given(values: Sequence[Column], _limit: float) -> Mask:
     return np.asarray(~np.logical_or.reduce([pd.isna(value) for value in values]))
 
 
+def _any_given(values: Sequence[Column], _limit: float) -> Mask:
+    return np.asarray(np.logical_or.reduce([~pd.isna(value) for value in values]), dtype=np.bool_)
+
+
 def _all_finite(values: Sequence[Column], _limit: float) -> Mask:
     """No infinity; a null is NaN here and passes, a NaN that is no null arrives as +inf."""
     return np.asarray(~np.logical_or.reduce([np.isinf(value) for value in values]))
@@ -208,6 +212,7 @@ def _reasoned(values: Sequence[Column], _limit: float) -> Mask:
 
 #: name -> (values of the check's columns, limit) -> True where the law holds. A NaN that is no null arrives as +inf.
 LAWS: Final[dict[str, Callable[[Sequence[Column], float], Mask]]] = {
+    "any_given": _any_given,
     "all_given": _all_given,
     "all_finite": _all_finite,
     "not_above": _not_above,

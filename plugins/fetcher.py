@@ -165,13 +165,13 @@ class _Run:
         for place, first in queue:
             ask: Ask | None = first
             seen: set[str] = set()
-            while ask is not None and ask.target not in seen:
-                seen.add(ask.target)
+            while ask is not None and ask.question not in seen:
+                seen.add(ask.question)
                 one = await self._one(ask)
                 chains[place].append(one)
                 self.done += 1
                 ask = self.source.follow(one.ask, one.answer) if one.disposition.verb == "accept" else None
-                if ask is not None and ask.target not in seen:
+                if ask is not None and ask.question not in seen:
                     self.total += 1
                 if self.progress:
                     self.progress(self.done, self.total)
@@ -228,7 +228,7 @@ class _Run:
         verdict = self._judge(ask, answer)
         if ask.companion and verdict.verb == "accept":
             await self._admitted(ask)
-            beside = replace(ask, path=ask.companion, params=(), accept="text", companion="")
+            beside = replace(ask, path=ask.companion, params=(), body="", accept="text", companion="")
             second = await self._get(beside, beside.target)
             judged = self._judge(beside, second)
             if judged.verb == "retry" or judged.reason_code in ("HTTP_BANNED", "HTTP_BLOCKED"):
@@ -261,12 +261,16 @@ class _Run:
         return verdict
 
     async def _get(self, ask: Ask, target: str) -> Answer:
-        """One GET. What is wrong with the line comes back as status 0 and a body that says so."""
+        """One GET, or a POST of the ask's JSON. What is wrong with the line comes back as status 0 and a body that says so."""
         asked_at = self.now()
         headers = {self.source.key_header: self.key} if self.source.key_header and self.key else {}
         url = URL(self.hosts[ask.host].rstrip("/") + target, encoded=True)
         try:
-            async with self.session.get(url, headers=headers, allow_redirects=False) as response:
+            sent = (
+                {"data": ask.body.encode(), "headers": headers | {"Content-Type": "application/json"}} if ask.body else {"headers": headers}
+            )
+            method = "POST" if ask.body else "GET"
+            async with self.session.request(method, url, allow_redirects=False, **sent) as response:
                 body, whole = await _bounded(response)
                 kept = {name: value for name, value in response.headers.items() if name.lower() not in _SECRET_HEADERS}
                 if not whole:

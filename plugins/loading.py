@@ -19,7 +19,7 @@ from plugins.lake import Lake
 from plugins.settings import Settings
 from transforms.instruments import binance_asset, tradable
 from transforms.revisions import complete, merge
-from transforms.roster import HOURLY_ASSETS
+from transforms.roster import HOURLY_ASSETS, HOURLY_SOURCES
 from transforms.roster import source as source_of
 from transforms.sources.contract import Instrument, Reject, Series, Source, Unreadable
 from transforms.tables import TABLES
@@ -93,7 +93,7 @@ def _why(fetched: Sequence[Fetched]) -> str:
 
 def _assets(settings: Settings, source: Source) -> tuple[str, ...]:
     """The assets asked for; empty = all that the source lists."""
-    return settings.hourly_assets or HOURLY_ASSETS if source.name == "binance" else settings.daily_assets
+    return settings.hourly_assets or HOURLY_ASSETS if source.name in HOURLY_SOURCES else settings.daily_assets
 
 
 def remembered(lake: Lake, settings: Settings, source: Source) -> list[Instrument]:
@@ -103,7 +103,9 @@ def remembered(lake: Lake, settings: Settings, source: Source) -> list[Instrumen
     """
     stored = lake.read("instruments", where={"source": source.name})
     if stored.num_rows:
-        return tradable(stored.filter(pc.equal(stored.column("as_of"), pc.max(stored.column("as_of")))), _assets(settings, source))
+        return tradable(
+            stored.filter(pc.equal(stored.column("as_of"), pc.max(stored.column("as_of")))), source.listing, _assets(settings, source)
+        )
     if source.name != "binance":
         return []
     return [Instrument(name, source.name, *binance_asset(name)) for name in (f"{asset}USDT" for asset in _assets(settings, source))]
@@ -120,7 +122,7 @@ def wanted(settings: Settings, source: Source, listed: Sequence[Fetched]) -> lis
             table = source.decode(one.ask, one.answer).tables.get("instruments")
         except Unreadable:
             continue  # the load step quarantines it with its reason
-        found |= {one.instrument: one for one in tradable(table, assets)} if table is not None else {}
+        found |= {one.instrument: one for one in tradable(table, source.listing, assets)} if table is not None else {}
     return [found[name] for name in sorted(found)]
 
 

@@ -88,7 +88,7 @@ def _manifest(batch: Sequence[Fetched], source: str, key: str, run_id: str) -> p
         "source": [source] * len(batch),
         "endpoint": [one.ask.series.endpoint for one in batch],
         "instrument": [one.ask.series.instrument for one in batch],
-        "url": [f"{one.ask.host}:{one.ask.target}" for one in batch],
+        "url": [f"{one.ask.host}:{one.ask.question}" for one in batch],
         "http_status": [one.answer.status for one in batch],
         "headers_json": [json.dumps(dict(one.answer.headers), sort_keys=True) for one in batch],
         "fetched_at": [one.answer.fetched_at for one in batch],

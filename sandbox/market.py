@@ -110,6 +110,10 @@ class Market(ABC):
     def __init__(self, clock: Callable[[], int]) -> None:
         self.now_ms = clock
 
+    def at(self, _venue: str) -> Market:
+        """The market as another venue shows it. Without one of its own, the market itself."""
+        return self
+
     def contract(self, symbol: str) -> Contract | None:
         """The listed contract, or None."""
         return next((contract for contract in self.contracts if contract.symbol == symbol), None)
@@ -141,6 +145,10 @@ class Market(ABC):
     @abstractmethod
     def premium_bars(self, symbol: str, step_ms: int, start_ms: int, end_ms: int) -> Rows:
         """Premium over the index, a fraction: `open high low close`, stamped at the OPEN."""
+
+    @abstractmethod
+    def liquidations(self, symbol: str, step_ms: int, start_ms: int, end_ms: int) -> Rows:
+        """`long`, `short`: positions liquidated over [stamp, stamp + step), in base coin; the running bucket with its closed steps."""
 
     @abstractmethod
     def option_chain(self, coin: str) -> Chain | None:

@@ -239,6 +239,9 @@ class RecordedMarket(Market):
     def premium_bars(self, symbol: str, step_ms: int, start_ms: int, end_ms: int) -> Rows:
         return Rows(np.empty(0, np.int64), {name: np.empty(0) for name in _BAR})
 
+    def liquidations(self, symbol: str, step_ms: int, start_ms: int, end_ms: int) -> Rows:
+        return Rows(np.empty(0, np.int64), {"long": np.empty(0), "short": np.empty(0)})
+
     def option_chain(self, coin: str) -> Chain | None:
         now_us = self.now_ms() * 1000
         return next((chain for chain in reversed(self._chains.get(coin, [])) if chain.at_us <= now_us), None)

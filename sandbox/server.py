@@ -8,31 +8,24 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from importlib import import_module
 
 from aiohttp import web
 
 from sandbox.faults import Dropped, Faults, read_rules
 from sandbox.market import Market
-from sandbox.wire.alternative_me import FearGreed
-from sandbox.wire.binance import Fapi
-from sandbox.wire.binance_archive import Vision
-from sandbox.wire.coinalyze import Api
-from sandbox.wire.defillama import Stablecoins
-from sandbox.wire.deribit import Deribit
 from sandbox.wire.reply import Query, Reply, Venue, as_json
+from transforms.roster import SOURCES
 from transforms.windows import from_ms
 
 
 def venues(market: Market, clock: Callable[[], float] = time.time, scale: float = 1.0) -> dict[str, Venue]:
-    """Every host by its name below the root. `clock` counts the request limits, `scale` multiplies them."""
-    return {
-        "binance.fapi": Fapi(market, clock, scale),
-        "binance.archive": Vision(market),
-        "deribit.api": Deribit(market, clock, scale),
-        "coinalyze.api": Api(market, clock, scale),
-        "defillama.stablecoins": Stablecoins(market),
-        "alternative_me.api": FearGreed(market),
-    }
+    """Every host of every source, `<source>.<host>`. `clock` counts the request limits, `scale` multiplies them."""
+    found: dict[str, Venue] = {}
+    for source in SOURCES:
+        hosts = import_module(f"sandbox.wire.{source}").hosts(market.at(source), clock, scale)
+        found |= {f"{source}.{name}": venue for name, venue in hosts.items()}
+    return found
 
 
 class Sandbox:
@@ -53,10 +46,11 @@ class Sandbox:
         venue = self.hosts.get(host)
         if venue is None:
             return _response(as_json({"error": f"found host {host!r}; this sandbox serves {', '.join(self.hosts)}"}, 404))
-        if request.method not in ("GET", "HEAD"):
-            return _response(Reply(405, b"", headers={"Allow": "GET"}))
+        if request.method not in ("GET", "HEAD", "POST"):
+            return _response(Reply(405, b"", headers={"Allow": "GET, POST"}))
+        posted = await request.read() if request.method == "POST" else b""
         headers = {name.lower(): value for name, value in request.headers.items()}
-        query = Query(f"/{below}", dict(request.query), headers)
+        query = Query(f"/{below}", dict(request.query), headers, posted)
         reply = venue.answer(query)
         try:
             reply = await self.faults.apply(request.path_qs, reply, lambda target: venue.answer(Query(target.removeprefix(f"/{host}"))))

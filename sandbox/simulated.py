@@ -27,6 +27,7 @@ from sandbox.simulation import (
     premium_average,
     uniform,
 )
+from sandbox.venues import PLACES, VenueMarket
 from transforms.windows import to_ms, utc
 
 
@@ -70,6 +71,10 @@ class SimulatedMarket(Market):
         self._supplied = lru_cache(maxsize=8)(self._supply)
         self._mood = lru_cache(maxsize=2)(self._moods)
         self._now_steps()
+        self._views = {venue: VenueMarket(self, place) for venue, place in PLACES.items()}
+
+    def at(self, venue: str) -> Market:
+        return self._views.get(venue, self)
 
     def describe(self) -> dict[str, object]:
         return {
@@ -131,12 +136,13 @@ class SimulatedMarket(Market):
 
     # Binance
 
-    def positioning(self, symbol: str, step_ms: int, start_ms: int, end_ms: int) -> Rows:
+    def positioning(self, symbol: str, step_ms: int, start_ms: int, end_ms: int, *, dark: bool = True) -> Rows:
         now = GENESIS_MS + self._now_steps() * STEP_MS
         first, after = self._span(step_ms, max(start_ms, GENESIS_MS + STEP_MS), min(end_ms, now))
         at = np.arange(first, after, dtype=np.int64) * step_ms
         index = (at - GENESIS_MS) // STEP_MS - 1
-        at, index = at[self._lit[index]], index[self._lit[index]]
+        if dark:
+            at, index = at[self._lit[index]], index[self._lit[index]]
         path = self._paths[symbol]
         coins = path.columns["open_interest"][index]
         columns = {"oi_base": coins, "oi_usd": coins * path.columns["close"][index]}
@@ -147,7 +153,7 @@ class SimulatedMarket(Market):
             columns[f"{name}_ratio"] = share / (1.0 - share)
         return Rows(at, columns)
 
-    def taker(self, symbol: str, step_ms: int, start_ms: int, end_ms: int) -> Rows:
+    def taker(self, symbol: str, step_ms: int, start_ms: int, end_ms: int, *, dark: bool = True) -> Rows:
         now = GENESIS_MS + self._now_steps() * STEP_MS
         first, after = self._span(step_ms, start_ms, min(end_ms, now - step_ms))
         at = np.arange(first, after, dtype=np.int64) * step_ms
@@ -156,9 +162,8 @@ class SimulatedMarket(Market):
         path = self._paths[symbol].columns
         buy = path["taker_buy"][cut].reshape(-1, width).sum(axis=1)
         sell = path["volume"][cut].reshape(-1, width).sum(axis=1) - buy
-        lit = self._lit[cut].reshape(-1, width).all(axis=1)
         rows = Rows(at, {"buy": buy, "sell": sell, "ratio": buy / np.maximum(sell, 1e-12)})
-        return rows.take(lit)
+        return rows.take(self._lit[cut].reshape(-1, width).all(axis=1)) if dark else rows
 
     def bars(self, symbol: str, step_ms: int, start_ms: int, end_ms: int) -> Rows:
         """The running bar is included with the five-minute steps that have closed."""
@@ -231,6 +236,13 @@ class SimulatedMarket(Market):
                 "close": inside[self._last(begins, cut)],
             },
         )
+
+    def liquidations(self, symbol: str, step_ms: int, start_ms: int, end_ms: int) -> Rows:
+        at, begins, cut = self._cut(step_ms, start_ms, end_ms)
+        path = self._paths[symbol].columns
+        if not len(at):
+            return Rows(at, {"long": np.empty(0), "short": np.empty(0)})
+        return Rows(at, {name: np.add.reduceat(path[f"{name}_liquidated"][cut], begins) for name in ("long", "short")})
 
     # Deribit
 

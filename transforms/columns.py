@@ -24,11 +24,27 @@ class Column:
     provenance: bool = False
 
 
-VENUES: Final = ("binance", "bybit", "okx", "deribit", "hyperliquid")
-SOURCES: Final = ("binance", "coinalyze", "defillama", "deribit", "alternative_me")
+VENUES: Final = ("binance", "bybit", "okx", "deribit", "hyperliquid", "gate", "kraken_futures", "bitmex", "bitget")
+SOURCES: Final = (
+    "binance",
+    "bybit",
+    "okx",
+    "deribit",
+    "hyperliquid",
+    "gate",
+    "kraken_futures",
+    "bitmex",
+    "bitget",
+    "coinalyze",
+    "defillama",
+    "coinmetrics",
+    "alternative_me",
+)
 MARKETS: Final = ("simulated", "recorded", "live")
 VINTAGES: Final = ("reconstructed", "live", "restated")
 NATIVE_UNITS: Final = ("base", "contracts", "usd")
+PAYOFFS: Final = ("linear", "inverse", "quanto")
+CONTRACT_UNITS: Final = ("base", "usd")
 FUNDING_KINDS: Final = ("settlement", "quote")
 OPTION_TYPES: Final = ("call", "put")
 SETTLEMENTS: Final = ("coin", "usd")

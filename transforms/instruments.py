@@ -6,8 +6,8 @@ Prices and amounts of the core tables refer to one coin: `price / multiplier` an
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from functools import lru_cache, reduce
 from typing import Final
 
 import pyarrow as pa
@@ -68,13 +68,28 @@ def coinalyze_asset(symbol: str) -> tuple[str, float]:
     return coin(base)
 
 
-def tradable(rows: pa.Table, assets: Sequence[str] = ()) -> list[Instrument]:
-    """What `plan` takes, from rows of the instruments table: USDT-margined perpetuals that trade, by symbol; only `assets` if given."""
-    chosen = pc.and_(pc.equal(rows["quote_asset"], "USDT"), pc.equal(rows["margin_asset"], "USDT"))
-    chosen = pc.and_(chosen, pc.equal(rows["contract_type"], "PERPETUAL"))
-    chosen = pc.and_(chosen, pc.equal(rows["instrument_status"], "TRADING"))
+def tradable(rows: pa.Table, listing: Sequence[Mapping[str, tuple[str, ...]]], assets: Sequence[str] = ()) -> list[Instrument]:
+    """What `plan` takes, from rows of the instruments table, by symbol; only `assets` if given.
+
+    `listing`: a row is taken when it holds, in every column that one of these mappings names, one of the words given there.
+    """
+    chosen = reduce(pc.or_, (reduce(pc.and_, (_among(rows, name, words) for name, words in one.items())) for one in listing))
     if assets:
-        chosen = pc.and_(chosen, pc.is_in(rows["asset"], value_set=pa.array(list(assets), type=pa.string())))
-    names = ("instrument", "venue", "asset", "base_multiplier", "listed_at")
+        chosen = pc.and_(chosen, _among(rows, "asset", assets))
+    names = (
+        "instrument",
+        "venue",
+        "asset",
+        "base_multiplier",
+        "listed_at",
+        "payoff",
+        "contract_size",
+        "contract_unit",
+        "quote_asset",
+    )
     kept = rows.filter(chosen).sort_by("instrument").select(list(names)).to_pylist()
     return list({row["instrument"]: Instrument(*(row[name] for name in names)) for row in kept}.values())
+
+
+def _among(rows: pa.Table, column: str, words: Sequence[str]) -> pa.ChunkedArray:
+    return pc.is_in(rows[column].cast(pa.string()), value_set=pa.array(list(words), type=pa.string()))

@@ -31,7 +31,19 @@ CORE: Final = (
         "open interest of one instrument at one instant",
         _MEASURED,
         (*_WHO, "open_interest_native", "native_unit", "oi_sides", "open_interest_base", "open_interest_usd", *_LOADED),
-        cautions=("USD open interest falls when price falls: use the quantity index to see leverage leave",),
+        cautions=(
+            "USD open interest falls when price falls: use the quantity index to see leverage leave",
+            "contracts counted in USD have no amount in coins where the source gives no price with them",
+        ),
+        rules=(
+            Rule(
+                "NO_OPEN_INTEREST",
+                "any_given",
+                ("open_interest_base", "open_interest_usd"),
+                "critical",
+                meaning="an amount in coins or in USD is given",
+            ),
+        ),
     ),
     Table(
         "funding",
@@ -98,6 +110,10 @@ CORE: Final = (
             "contract_type",
             "instrument_status",
             "base_multiplier",
+            "payoff",
+            "contract_size",
+            "contract_unit",
+            "funding_interval_h",
             "listed_at",
             "delivery_at",
             *_LOADED,

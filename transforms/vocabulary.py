@@ -11,12 +11,14 @@ from typing import Final
 from transforms.columns import (
     BANDS,
     COMPONENTS,
+    CONTRACT_UNITS,
     FAMILIES,
     FUNDING_KINDS,
     INDICES,
     MARKETS,
     NATIVE_UNITS,
     OPTION_TYPES,
+    PAYOFFS,
     RATIO_METRICS,
     REGIMES,
     RISK_STATES,
@@ -36,12 +38,14 @@ from transforms.columns_index import INDEX_COLUMNS
 __all__ = [
     "BANDS",
     "COMPONENTS",
+    "CONTRACT_UNITS",
     "FAMILIES",
     "FUNDING_KINDS",
     "INDICES",
     "MARKETS",
     "NATIVE_UNITS",
     "OPTION_TYPES",
+    "PAYOFFS",
     "RATIO_METRICS",
     "REGIMES",
     "RISK_STATES",
@@ -100,7 +104,14 @@ VOCABULARY: Final[dict[str, Column]] = _columns(
     Column("open_interest_native", "float", "see native_unit", "open interest as the venue states it, before any conversion", minimum=0.0),
     Column("native_unit", "string", "", "unit of open_interest_native", allowed=NATIVE_UNITS),
     Column("oi_sides", "int", "sides", "sides the venue counts: 1 (longs = shorts counted once) or 2", minimum=1, maximum=2),
-    Column("open_interest_base", "float", "base coin", "open interest, one-sided, in coins", minimum=0.0),
+    Column(
+        "open_interest_base",
+        "float",
+        "base coin",
+        "open interest, one-sided, in coins; null where the source gives only USD",
+        minimum=0.0,
+        nullable=True,
+    ),
     Column(
         "open_interest_usd",
         "float",
@@ -189,6 +200,11 @@ VOCABULARY: Final[dict[str, Column]] = _columns(
     Column("contract_type", "string", "", "the venue's contract type, e.g. PERPETUAL"),
     Column("instrument_status", "string", "", "the venue's status word, e.g. TRADING"),
     Column("base_multiplier", "float", "coins per base unit", "1000 for 1000PEPE, else 1", minimum=1e-9),
+    Column("payoff", "string", "", "linear, inverse (pays in the base coin) or quanto (pays in a third coin)", allowed=PAYOFFS),
+    Column(
+        "contract_size", "float", "see contract_unit", "how much one contract is, as the venue counts: base units or USD", minimum=1e-12
+    ),
+    Column("contract_unit", "string", "", "unit of contract_size", allowed=CONTRACT_UNITS),
     Column("listed_at", "instant", "UTC", "when the venue listed the contract; null where the source does not say", nullable=True),
     Column("delivery_at", "instant", "UTC", "when the contract expires; null for a perpetual", nullable=True),
     # chain and reference

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from sandbox.market import DAY_MS, Market
-from sandbox.wire.reply import Query, Reply, as_json
+from sandbox.wire.reply import Query, Reply, Venue, as_json
 
 #: Upper ends of the bands, as recorded since 2022: 25, 46, 54, 75.
 _BANDS: Final = ((25, "Extreme Fear"), (46, "Fear"), (54, "Neutral"), (75, "Greed"), (100, "Extreme Greed"))
@@ -36,3 +37,8 @@ class FearGreed:
 
 def _label(value: float) -> str:
     return next(label for top, label in _BANDS if value <= top)
+
+
+def hosts(market: Market, _clock: Callable[[], float], _scale: float) -> dict[str, Venue]:
+    """The hosts of this source, by name."""
+    return {"api": FearGreed(market)}

@@ -13,7 +13,8 @@ import numpy as np
 
 from sandbox.limits import Limit
 from sandbox.market import DAY_MS, HOUR_MS, Contract, Market, Rows
-from sandbox.wire.reply import Query, Reply, as_json, json_rows, seconds
+from sandbox.wire.binance_archive import Vision
+from sandbox.wire.reply import Query, Reply, Venue, as_json, json_rows, seconds
 
 MINUTE_MS: Final = 60_000
 SAMPLE_MS: Final = 5_000
@@ -366,3 +367,8 @@ def _listing(contract: Contract) -> dict[str, Any]:
         "orderTypes": ["LIMIT", "MARKET", "STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROFIT_MARKET", "TRAILING_STOP_MARKET"],
         "timeInForce": ["GTC", "IOC", "FOK", "GTX", "GTD"],
     }
+
+
+def hosts(market: Market, clock: Callable[[], float], scale: float) -> dict[str, Venue]:
+    """The hosts of this source, by name."""
+    return {"fapi": Fapi(market, clock, scale), "archive": Vision(market)}

@@ -11,7 +11,7 @@ from typing import Final
 
 from sandbox.limits import Limit
 from sandbox.market import DAY_MS, HOUR_MS, Aggregate, Market
-from sandbox.wire.reply import Column, Query, Reply, as_json, json_rows, seconds
+from sandbox.wire.reply import Column, Query, Reply, Venue, as_json, json_rows, seconds
 
 HISTORIES: Final[dict[str, Aggregate]] = {
     "/v1/open-interest-history": "open-interest",
@@ -98,3 +98,8 @@ class Api:
 
 def _message(status: int, text: str) -> Reply:
     return as_json({"message": text}, status)
+
+
+def hosts(market: Market, clock: Callable[[], float], scale: float) -> dict[str, Venue]:
+    """The hosts of this source, by name."""
+    return {"api": Api(market, clock, scale)}

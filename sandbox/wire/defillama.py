@@ -6,10 +6,11 @@ The newest day moves through the day and settles later (the simulated market doe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from sandbox.market import COINS, Coin, Market, Rows
-from sandbox.wire.reply import JSON, Query, Reply, as_json, json_rows
+from sandbox.wire.reply import JSON, Query, Reply, Venue, as_json, json_rows
 
 _CACHE: Final = {"Cache-Control": "max-age=1800"}
 _CHAINS: Final = {"Ethereum": 0.55, "Tron": 0.45}
@@ -73,3 +74,8 @@ class Stablecoins:
             "chains": list(chains),
             **({"price": 1.0 if self.market.kind == "simulated" else None} if prices else {}),
         }
+
+
+def hosts(market: Market, _clock: Callable[[], float], _scale: float) -> dict[str, Venue]:
+    """The hosts of this source, by name."""
+    return {"stablecoins": Stablecoins(market)}

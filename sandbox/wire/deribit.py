@@ -14,7 +14,7 @@ import numpy as np
 from sandbox.limits import Credits
 from sandbox.market import DAY_MS, HOUR_MS, Chain, Market
 from sandbox.options import date_word
-from sandbox.wire.reply import JSON, Query, Reply, json_rows
+from sandbox.wire.reply import JSON, Query, Reply, Venue, json_rows
 
 #: what `currency` may be; only coins have coin-settled options and a volatility index
 CURRENCIES: Final = ("BTC", "ETH", "USDC", "USDT", "EURR")
@@ -148,3 +148,8 @@ def _stamp(params: Mapping[str, str], name: str) -> int:
     if not found.isdecimal() or len(found) > 15:
         raise Refused(-32602, "Invalid params", {"reason": "must be an integer", "param": name})
     return int(found)
+
+
+def hosts(market: Market, clock: Callable[[], float], scale: float) -> dict[str, Venue]:
+    """The hosts of this source, by name."""
+    return {"api": Deribit(market, clock, scale)}

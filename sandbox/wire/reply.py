@@ -15,11 +15,12 @@ JSON: Final = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A GET below the venue's base address. `headers` names are lower case."""
+    """A GET below the venue's base address, or a POST where there is a body. `headers` names are lower case."""
 
     path: str
     params: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

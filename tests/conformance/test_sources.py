@@ -98,8 +98,7 @@ def test_asks_name_declared_hosts_and_budgets_and_survive_storage(payload):
 @each_source
 def test_planned_series_are_of_the_source_and_cover_no_future(name):
     found, now = source(name), utc("2026-05-28T10:20")
-    spelled = {"binance": "BTCUSDT", "coinalyze": "BTCUSDT_PERP.A"}.get(name, "")
-    instruments = [Instrument(spelled, "binance", "BTC")] if spelled else []
+    instruments = [Instrument(**one) for one in metadata(name).get("instruments", [])]
     planned = list(found.plan(Window(utc("2026-03-01"), utc("2026-07-01")), instruments, now))
     assert planned
     for series in planned:

@@ -206,4 +206,4 @@ def test_thirty_days_back_is_still_served(sandbox):
 def test_unknown_paths_and_hosts(sandbox):
     assert sandbox.get("/binance.fapi/fapi/v1/nothing")[0] == 404
     assert sandbox.get("/kraken.api/x")[0] == 404
-    assert sandbox.get("/binance.fapi/fapi/v1/time", method="POST")[0] == 405
+    assert sandbox.get("/binance.fapi/fapi/v1/time", method="PUT")[0] == 405

@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms import conventions
-from transforms.conventions import ENTRIES, Entry, find, number, number_or_none, regimes, shift, span, text
+from transforms.conventions import Entry, entries, find, number, number_or_none, regimes, shift, span, text
 from transforms.instruments import binance_asset, coin, coinalyze_asset, tradable
 from transforms.roster import SOURCES, source
 from transforms.sources.contract import table_of
 from transforms.windows import Window, utc
 
+ENTRIES = [entry for name in SOURCES for entry in entries(name)]
 SWITCH = utc("2026-06-25")
 
 
@@ -88,7 +89,7 @@ def test_regimes_cut_a_window_at_the_switch_and_lose_nothing():
 
 def test_a_label_that_is_neither_raises(monkeypatch):
     odd = Entry("binance", "klines", "label", "middle", "invented for this test")
-    monkeypatch.setitem(conventions._INDEX, ("binance", "klines", "label"), (odd,))
+    monkeypatch.setattr(conventions, "_of", lambda _source: {("klines", "label"): (odd,)})
     with pytest.raises(LookupError, match="middle"):
         shift("binance", "klines", utc("2022-05-09"))
 
@@ -155,9 +156,13 @@ def test_tradable_takes_usdt_margined_perpetuals_that_trade():
             "contract_type": contract,
             "instrument_status": status,
             "base_multiplier": [1.0] * count,
+            "payoff": ["linear"] * count,
+            "contract_size": [1.0] * count,
+            "contract_unit": ["base"] * count,
+            "funding_interval_h": [None] * count,
             "listed_at": at,
             "delivery_at": [None] * count,
         },
     )
-    assert [one.instrument for one in tradable(rows)] == ["AAVEUSDT", "BTCUSDT"]
-    assert [one.asset for one in tradable(rows, ["BTC"])] == ["BTC"]
+    assert [one.instrument for one in tradable(rows, source("binance").listing)] == ["AAVEUSDT", "BTCUSDT"]
+    assert [one.asset for one in tradable(rows, source("binance").listing, ["BTC"])] == ["BTC"]

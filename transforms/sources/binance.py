@@ -20,6 +20,7 @@ from transforms import conventions
 from transforms.sources import binance_archive as archive
 from transforms.sources import binance_rows as rows
 from transforms.sources import binance_shapes as shapes
+from transforms.sources import rows as common
 from transforms.sources.contract import Answer, Ask, Budget, Decoded, Disposition, Instrument, Reject, Series, Source, Unreadable
 from transforms.windows import HOUR, Window, to_ms
 
@@ -85,7 +86,7 @@ class Binance(Source):
         """
         horizon = _hour_up(now - KEPT)
         for one in _ours(instruments):
-            whole = _known_span(window, one, now)
+            whole = common.known_span(window, one, now)
             if whole is None:
                 continue
             yield Series(self.name, "fundingRate", one.instrument, whole)
@@ -107,7 +108,7 @@ class Binance(Source):
     def plan_blocked(self, window: Window, instruments: Sequence[Instrument], now: datetime) -> Iterator[Series]:
         """The substitute where REST answers HTTP_BLOCKED: funding and metrics archives, days and months that are over by `own_bars`."""
         for one in _ours(instruments):
-            whole = _known_span(window, one, now)
+            whole = common.known_span(window, one, now)
             if whole is None:
                 continue
             day = now.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -130,16 +131,16 @@ class Binance(Source):
             case "fundingRate":
                 for piece in series.window.split(FUNDING_SPAN):
                     # settlements carry jitter: the one that pays for the interval before the window must stay out, the last one in
-                    span = _span(to_ms(piece.start + rows.JITTER), to_ms(piece.end + rows.JITTER) - 1)
+                    span = _span(to_ms(piece.start + common.JITTER), to_ms(piece.end + common.JITTER) - 1)
                     params = (*symbol, *span, ("limit", str(FUNDING_ROWS)))
                     yield Ask(series, "fapi", "/fapi/v1/fundingRate", params, "funding")
             case "klines" | "premiumIndexKlines":
-                for stamps in _pages(series, KLINES_ROWS):
+                for stamps in common.pages(series, KLINES_ROWS):
                     weight = next(w for most, w in KLINES_WEIGHT if len(stamps) <= most)
                     params = (*symbol, ("interval", "1h"), *_labels(series, stamps), ("limit", str(len(stamps))))
                     yield Ask(series, "fapi", f"/fapi/v1/{series.endpoint}", params, "weight", weight)
             case endpoint if endpoint in FUTURES_DATA:
-                for stamps in _pages(series, FUTURES_DATA_ROWS):
+                for stamps in common.pages(series, FUTURES_DATA_ROWS):
                     params = (*symbol, *series.options, *_labels(series, stamps), ("limit", str(FUTURES_DATA_ROWS)))
                     yield Ask(series, "fapi", f"/futures/data/{endpoint}", params, "futures_data")
             case "openInterest" | "premiumIndex":
@@ -209,30 +210,13 @@ def _ours(instruments: Sequence[Instrument]) -> list[Instrument]:
     return sorted((one for one in instruments if one.instrument.endswith("USDT")), key=lambda one: one.instrument)
 
 
-def _known_span(window: Window, one: Instrument, now: datetime) -> Window | None:
-    """The part of the window that lies between the contract's listing and now."""
-    start, end = max(window.start, one.listed_at or window.start), min(window.end, now)
-    return Window(start, end) if start < end else None
-
-
 def _hour_up(instant: datetime) -> datetime:
     whole = instant.replace(minute=0, second=0, microsecond=0)
     return whole if whole == instant else whole + HOUR
 
 
-def _pages(series: Series, limit: int) -> Iterator[list[datetime]]:
-    """The expected stamps in pages of at most `limit`."""
-    if series.step is None:
-        raise ValueError(f"{series.endpoint} has no grid to cut pages from")
-    for piece in series.window.split(series.step * limit):
-        if stamps := piece.grid(series.step):
-            yield stamps
-
-
 def _labels(series: Series, stamps: Sequence[datetime]) -> tuple[tuple[str, str], ...]:
-    """First and last stamp of a page (both inclusive), in the venue's labels."""
-    shift = conventions.shift(series.source, series.endpoint, series.window.start)
-    return _span(to_ms(stamps[0] - shift), to_ms(stamps[-1] - shift))
+    return _span(*common.labels_ms(series, stamps))
 
 
 def _span(start: int, end: int) -> tuple[tuple[str, str], ...]:

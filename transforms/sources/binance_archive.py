@@ -27,8 +27,9 @@ from isal import isal_zlib
 
 from transforms import conventions
 from transforms.reading import Floats, Mask, Nullable, Sieve, Stamps, floats, micros, stamp, to_us
-from transforms.sources.binance_rows import SOURCE, interest, settled, who, whole_minutes
+from transforms.sources.binance_rows import SOURCE, interest, who
 from transforms.sources.contract import Answer, Ask, Decoded, Reject, Series, Unreadable
+from transforms.sources.rows import settled, whole_minutes
 from transforms.windows import Window
 
 #: a day of metrics unpacks to about 45 kB, a month of funding to 3 kB
@@ -132,7 +133,7 @@ def metrics(ask: Ask, answer: Answer) -> Decoded:
         sieve = Sieve("long_short", texts)
         long, short = _shares(sieve, column, cells[column])
         sieve.single([as_of], [long])
-        names = who(ask.series.instrument, "archiveMetrics", as_of, ask)
+        names = who(ask, as_of)
         splits.append(sieve.table({**names, "ratio_metric": metric, "long_share": long, "short_share": short}))
         put_aside += sieve.rejects
     return Decoded({"open_interest": stocks, "long_short": pa.concat_tables(splits)}, put_aside, file.notes)
@@ -161,7 +162,7 @@ def funding(ask: Ask, answer: Answer) -> Decoded:
     sieve.single([as_of], [rate, interval])
     table = sieve.table(
         {
-            **who(ask.series.instrument, "archiveFundingRate", as_of, ask),
+            **who(ask, as_of),
             "funding_rate": rate,
             "funding_kind": "settlement",
             "funding_interval_h": interval,

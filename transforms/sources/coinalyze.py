@@ -388,6 +388,10 @@ def _markets(answer: Answer) -> Decoded:
         "contract_type": "PERPETUAL",
         "instrument_status": conventions.text("coinalyze", "future-markets", "instrument_status", at),
         "base_multiplier": np.array([one[1] if one else 1.0 for one in found], dtype=np.float64),
+        "payoff": "linear",
+        "contract_size": 1.0,
+        "contract_unit": "base",
+        "funding_interval_h": None,
         "listed_at": None,
         "delivery_at": None,
     }

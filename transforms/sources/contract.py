@@ -62,13 +62,20 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """A contract as a source lists it: its own spelling, the asset behind it, coins per base unit (1000 for 1000PEPE)."""
+    """A contract as a source lists it: its own spelling, the asset behind it, coins per base unit (1000 for 1000PEPE).
+
+    `contract_size` is what one contract stands for, in base units or, where `payoff` is inverse, in USD as a rule (`contract_unit`).
+    """
 
     instrument: str
     venue: str
     asset: str
     base_multiplier: float = 1.0
     listed_at: datetime | None = None
+    payoff: str = "linear"
+    contract_size: float = 1.0
+    contract_unit: str = "base"
+    quote_asset: str = "USDT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +114,18 @@ class Ask:
     accept: Literal["json", "zip", "text"] = "json"
     #: answer to this other path must arrive with it (the CHECKSUM of an archive)
     companion: str = ""
+    #: JSON sent by POST; empty: the request is a GET
+    body: str = ""
 
     @property
     def target(self) -> str:
         """Path and query, as sent: `/fapi/v1/fundingRate?symbol=BTCUSDT&limit=1000`."""
         return self.path + (f"?{urlencode(self.params)}" if self.params else "")
+
+    @property
+    def question(self) -> str:
+        """What tells this request from others to the same host: the target, and after a blank the JSON that is posted to it."""
+        return f"{self.target} {self.body}" if self.body else self.target
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +214,10 @@ class Source(ABC):
     also: Mapping[str, tuple[str, ...]] = {}
     #: endpoint -> endpoints that together say the same: what all of them proved complete need not be asked of it
     twins: Mapping[str, tuple[str, ...]] = {}
+    #: which listed instruments are asked about: rows of core.instruments that match one of these (column -> words; see `tradable`)
+    listing: Sequence[Mapping[str, tuple[str, ...]]] = (
+        {"quote_asset": ("USDT",), "margin_asset": ("USDT",), "contract_type": ("PERPETUAL",), "instrument_status": ("TRADING",)},
+    )
     #: environment variable that holds the key, and the header it travels in; empty for public sources
     key_variable: str = ""
     key_header: str = ""
@@ -267,6 +285,7 @@ def ask_to_json(ask: Ask) -> str:
             "host": ask.host,
             "path": ask.path,
             "params": list(map(list, ask.params)),
+            "body": ask.body,
             "budget": ask.budget,
             "weight": ask.weight,
             "accept": ask.accept,
@@ -292,10 +311,11 @@ def ask_from_json(text: str) -> Ask:
         stored["host"],
         stored["path"],
         tuple((n, v) for n, v in stored["params"]),
-        stored["budget"],
-        stored["weight"],
-        stored["accept"],
-        stored["companion"],
+        body=stored.get("body", ""),  # answers stored before any source posted lack it
+        budget=stored["budget"],
+        weight=stored["weight"],
+        accept=stored["accept"],
+        companion=stored["companion"],
     )
 
 
