@@ -185,6 +185,12 @@ def _one_of_two(values: Sequence[Column], _limit: float) -> Mask:
     return np.asarray(pd.isna(value) == ((reason != "") & ~pd.isna(reason)))
 
 
+def _agrees_within(values: Sequence[Column], _limit: float) -> Mask:
+    """Agreement is said exactly where the difference, rounded to a millionth of its tolerance, is below it."""
+    difference, tolerance, agrees = values
+    return np.asarray((np.rint(difference / tolerance * 1e6) < 1e6) == agrees.astype(bool))
+
+
 def _skilled(values: Sequence[Column], _limit: float) -> Mask:
     """A probability is shown only beside a base rate and with a skill above 0 (METHODOLOGY 4.3)."""
     probability, base_rate, skill = values
@@ -229,6 +235,7 @@ LAWS: Final[dict[str, Callable[[Sequence[Column], float], Mask]]] = {
     "oriented": _oriented,
     "only_with": _only_with,
     "one_of_two": _one_of_two,
+    "agrees_within": _agrees_within,
     "skilled": _skilled,
     "shown_from": _shown_from,
     "record_of": _record_of,
@@ -253,6 +260,16 @@ PARTICULAR: Final[dict[str, tuple[Check, ...]]] = {
     "candles": (
         _law("OPEN_ABOVE_HIGH", "not_above", ("open_usd", "high_usd"), "warning", "open <= high", nulls=False),
         _law("OPEN_BELOW_LOW", "not_above", ("low_usd", "open_usd"), "warning", "low <= open", nulls=False),
+    ),
+    "agreement": (
+        _law(
+            "AGREES_OFF_TOLERANCE",
+            "agrees_within",
+            ("difference", "tolerance", "agrees"),
+            "critical",
+            "two voices agree exactly where their difference is below its tolerance",
+            nulls=True,
+        ),
     ),
     "features": (
         _law("MISSING_WITHOUT_REASON", "reasoned", ("feature_value", "reason"), "warning", "no value, then a reason", nulls=True),

@@ -68,6 +68,15 @@ def coinalyze_asset(symbol: str) -> tuple[str, float]:
     return coin(base)
 
 
+def as_venue_spells(source: str, instrument: str) -> str:
+    """A contract in the spelling of its venue: a second source has one of its own.
+
+    >>> as_venue_spells("coinalyze", "BTCUSDT_PERP.A"), as_venue_spells("binance", "BTCUSDT")
+    ('BTCUSDT', 'BTCUSDT')
+    """
+    return instrument.removesuffix(f"_PERP.{COINALYZE_BINANCE}") if source == "coinalyze" else instrument
+
+
 def tradable(rows: pa.Table, listing: Sequence[Mapping[str, tuple[str, ...]]], assets: Sequence[str] = ()) -> list[Instrument]:
     """What `plan` takes, from rows of the instruments table, by symbol; only `assets` if given.
 

@@ -102,6 +102,8 @@ class CadenceRule:
     name: str
     #: official voices only, the leading one first: the index exists from its first day on. An aggregator never stands beside a venue
     sources: tuple[str, ...]
+    #: a second path to what the sources say: compared with them (transforms/agreement.py), in no value
+    checks: tuple[str, ...]
     supply_source: str
     option_source: str
     #: a level (open interest, price, ratio) is carried forward up to this age; older: the instrument has left
@@ -126,6 +128,28 @@ class CadenceRule:
     def step_h(self) -> float:
         """Step of the grid in hours."""
         return self.step / timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class AgreementRule:
+    """Tolerances of the comparison between sources (METHODOLOGY 3.5)."""
+
+    open_interest: float = 0.02
+    #: absolute; settlements are exact
+    funding: float = 1e-8
+    price: float = 0.001
+    #: a contract's price against the median of the asset's contracts; venues quote in USD, USDT and USDC [C]
+    venue_price: float = 0.02
+    #: a comparison counts this long
+    max_age_h: float = 36.0
+    #: an aggregator's daily funding is the venue's last settlement before the day's end, at most so long before
+    settlement_reach_h: float = 9.0
+
+    def tolerance(self, quantity: str) -> float:
+        """Tolerance of a quantity of transforms/agreement.py."""
+        return {"open_interest": self.open_interest, "funding": self.funding, "price": self.price, "venue_price": self.venue_price}[
+            quantity
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +276,8 @@ class ConfidenceRule:
     history_power: float = 0.15
     #: one venue: agreement cannot be measured
     agreement_unmeasured: float = 0.5
+    #: agreement is multiplied by this where sources differ by more than their tolerance [C]
+    agreement_breach: float = 0.8
     #: dispersion at or above this quantile of its past is no agreement
     dispersion_quantile: float = 0.95
     reference_oi_d: float = 30.0

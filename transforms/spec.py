@@ -16,6 +16,7 @@ from typing import Final
 
 from transforms.rules import (
     EPOCH_START,
+    AgreementRule,
     CadenceRule,
     CascadeRule,
     CohortRule,
@@ -61,6 +62,7 @@ class Spec:
     stress_parts: tuple[Part, ...]
     confidence: ConfidenceRule
     outliers: OutlierRule = field(default_factory=OutlierRule)
+    agreement: AgreementRule = field(default_factory=AgreementRule)
     cohorts: CohortRule = field(default_factory=CohortRule)
     options: OptionRule = field(default_factory=OptionRule)
     regimes: RegimeRule = field(default_factory=RegimeRule)
@@ -176,6 +178,7 @@ _MARKET: Final = (
     "realised_volatility_30d",
     "return_24h",
     "sigma_h",
+    "source_disagreement",
     "taker_imbalance_8h",
     "volatility_surprise",
 )
@@ -222,6 +225,7 @@ SPEC: Final = Spec(
         CadenceRule(
             name="1h",
             sources=("binance",),
+            checks=("coinalyze",),
             supply_source="defillama",
             option_source="deribit",
             carry_h=6.0,
@@ -250,6 +254,7 @@ SPEC: Final = Spec(
         CadenceRule(
             name="1d",
             sources=("coinalyze",),
+            checks=("binance",),
             supply_source="defillama",
             option_source="deribit",
             carry_h=24.0,

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from tests.property import laws
 from tests.property.laws import STAMP
-from tests.property.synthetic import SHORT, SPAN, core_table, market, micros
+from tests.property.synthetic import CHECK, SHORT, SPAN, core_table, market, micros
 from transforms.index.build import OUTPUT, derive
 from transforms.schema import arrow_schema
 from transforms.tables import TABLES
@@ -29,9 +29,10 @@ START = utc("2023-12-15")
 
 @cache
 def small_market(cadence):
-    """Rows of three assets (two venues; one that fell silent; one that came late) that the window can see."""
+    """Rows of three assets (two venues; one that fell silent; one that came late) that the window can see, in one voice each."""
     case = laws.case(cadence, SHORT[cadence], market(cadence))
     core = laws.within_lookback(case, WINDOW[cadence])
+    core = {n: t.filter(pc.not_equal(t.column("source"), CHECK[cadence])) for n, t in core.items()}
     return {n: t.filter(pc.not_equal(t.column("asset"), "BBB")) if "asset" in t.column_names else t for n, t in core.items()}
 
 

@@ -18,6 +18,7 @@ from transforms.windows import CADENCES, Window, partition_days, to_ms, utc
 MINUTE_US = 60_000_000
 INSTANT = pa.timestamp("us", tz="UTC")
 SOURCE = {"1h": "binance", "1d": "coinalyze"}
+CHECK = {"1h": "coinalyze", "1d": "binance"}
 
 
 def _parts(level_d: float) -> tuple[Part, ...]:
@@ -216,6 +217,12 @@ def market(cadence: str, seed: int = 7) -> dict[str, pa.Table]:
         parts["funding"].append(
             core_table("funding", when[::5] + 1, funding_rate=0.5, funding_kind="quote", funding_interval_h=known_interval, **who)
         )
+        if venue == "binance":
+            second = _second_voice(
+                np.random.default_rng(seed + len(parts["funding"])), CHECK[cadence], who, when, base, price, (settled, rate)
+            )
+            for name, table in second.items():
+                parts[name].append(table)
         parts["funding_terms"].append(
             core_table("funding_terms", when[::20], funding_interval_h=8.0, funding_cap_rate=0.02, funding_floor_rate=-0.02, **who)
         )
@@ -242,6 +249,47 @@ def market(cadence: str, seed: int = 7) -> dict[str, pa.Table]:
             whole = pa.concat_tables(tables)
             shuffled[name] = whole.take(rng.permutation(whole.num_rows))
     return shuffled
+
+
+def _second_voice(
+    rng: np.random.Generator,
+    source: str,
+    who: Mapping[str, object],
+    when: np.ndarray,
+    base: np.ndarray,
+    price: np.ndarray,
+    settlements: tuple[np.ndarray, np.ndarray],
+) -> dict[str, pa.Table]:
+    """What another source says of the same contract at day ends: mostly the same, some beyond tolerance, some late."""
+    day = 24 * 60 * MINUTE_US
+    ends = np.flatnonzero((when % day == 0) & (rng.random(len(when)) > 0.05))
+    at, known = when[ends], when[ends] + np.where(rng.random(len(ends)) < 0.1, 26 * 60, 5) * MINUTE_US
+    off = np.where(rng.random(len(ends)) < 0.1, 1.05, 1.0 + rng.normal(0, 0.004, len(ends)))
+    settled, rate = settlements
+    before = np.searchsorted(settled, at) - 1
+    told = before >= 0
+    paid = rate[before[told]] + np.where(rng.random(int(told.sum())) < 0.05, 1e-6, 0.0)
+    paid_at = at[told] if source == "coinalyze" else settled[before[told]] - 8 * 60 * MINUTE_US
+    spelled = f"{who['instrument']}_PERP.A" if source == "coinalyze" else who["instrument"]
+    mine = {**who, "source": source, "instrument": spelled}
+    bars = {"open_usd": None, "high_usd": None, "low_usd": None, "trades": None, "taker_buy_base": None, "volume_base": 1.0}
+    return {
+        "open_interest": core_table(
+            "open_interest",
+            at,
+            known,
+            open_interest_native=base[ends] * off,
+            open_interest_base=base[ends] * off,
+            open_interest_usd=None,
+            native_unit="base",
+            oi_sides=1,
+            **mine,
+        ),
+        "candles": core_table("candles", at, known, close_usd=price[ends] * (1 + 0.02 * (off - 1)), interval_h=24.0, **bars, **mine),
+        "funding": core_table(
+            "funding", paid_at, paid_at + 5 * MINUTE_US, funding_rate=paid, funding_kind="settlement", funding_interval_h=8.0, **mine
+        ),
+    }
 
 
 def _options(rng: np.random.Generator, grid: np.ndarray) -> tuple[list[pa.Table], list[pa.Table]]:

@@ -109,6 +109,8 @@ def _occasional(base: dict[str, object], hour: int) -> dict[str, dict[str, objec
     record = {"hist_precision": 0.3, "hist_recall": 0.2, "hist_base_rate": 0.1, "n_hist": 12, "track_record": "3 of 12"}
     none = {"hist_precision": None, "hist_recall": None, "hist_base_rate": None, "n_hist": 9, "track_record": "no track record"}
     judged = {"venue": "binance", "instrument": "BTCUSDT", "quantity": "price", "observed": 9.0, "deviation": 0.5, "mad": 0.01}
+    compared = {"quantity": "price", "venue": "binance", "instrument": "BTCUSDT", "source": "binance", "other_source": "coinalyze"}
+    compared |= {"compared_at": START, "observed": 90.0, "other_value": 91.0, "difference": 0.011, "tolerance": 0.001, "agrees": False}
     change = {"regime_before": None if hour == 1 else "neutral", "regime": "euphoria" if hour % 2 else "neutral", "rule": "start"}
     return {
         "events": base
@@ -119,6 +121,7 @@ def _occasional(base: dict[str, object], hour: int) -> dict[str, dict[str, objec
         "liquidation_levels": base | {"level_usd": 90.0 + hour, "long_mass_share": 0.01, "short_mass_share": 0.0},
         "scheme_weights": base | {"scheme": "erc", "family": "carry", "weight": 0.2},
         "outliers": base | judged | {"treatment": "set aside"},
+        "agreement": base | compared,
         "checkpoints": base | {"state": hour.to_bytes(2, "big")},
     }
 
@@ -224,5 +227,6 @@ INDEX_FAULTS = [
     ),
     ("scheme_weights", "UNKNOWN_SCHEME", 3, {"scheme": "fixed"}),
     ("outliers", "UNKNOWN_TREATMENT", 3, {"treatment": "forgotten"}),
+    ("agreement", "AGREES_OFF_TOLERANCE", 3, {"agrees": True}),
     ("checkpoints", "NULL_STATE", 3, {"state": None}),
 ]

@@ -95,6 +95,7 @@ def stamp(text):
 
 #: law -> (limit, rows that hold, rows that do not)
 TRUTH = {
+    "agrees_within": (0, [(0.01, 0.02, True), (0.02, 0.02, False), (0.5, 0.02, False)], [(0.01, 0.02, False), (0.03, 0.02, True)]),
     "any_given": (0, [(1.0, NAN), (NAN, 1.0), (0.0, 2.0)], [(NAN, NAN)]),
     "all_given": (0, [(1.0, 2.0), (INF, 0.0)], [(NAN, 1.0), (1.0, NAN)]),
     "all_finite": (0, [(1.0, 2.0), (NAN, 0.0)], [(INF, 1.0), (1.0, -INF)]),

@@ -29,6 +29,7 @@ from transforms.index.rows import (
     Frame,
     Line,
     Stamp,
+    agreement_rows,
     contribution_rows,
     feature_rows,
     instants,
@@ -63,6 +64,7 @@ OUTPUT: Final = (
     "liquidation_levels",
     "scheme_weights",
     "outliers",
+    "agreement",
     "checkpoints",
 )
 #: the market as a whole
@@ -154,6 +156,7 @@ class _Tables:
             "liquidation_levels": ladder_rows(self.frame, self.found.ladders, self.shift, self.spec.cohorts),
             "scheme_weights": scheme_rows(self.frame, self.found.weighted, list(self.spec.family_weights(self.cadence)), self.shift),
             "outliers": outlier_rows(self.frame, self.one.panel.gates),
+            "agreement": agreement_rows(self.frame),
             "checkpoints": checkpoint_rows(self.frame, self.found.checkpoints),
         }
 

@@ -72,11 +72,12 @@ def row_spans(spec: Spec, rule: CadenceRule) -> dict[str, timedelta]:
     """How old a core row may be at a bar that reads it, by table: what is carried forward, and what is read again at each bar."""
     rules = spec.features
     supply_h = 24 * max(1.0, *rules.supply_growth_d) + rules.supply_age_h + rules.supply_base_tolerance_h
+    compared_h = spec.agreement.max_age_h + spec.agreement.settlement_reach_h
     hours = {
-        "candles": max(rule.carry_h, rule.step_h),
-        "open_interest": rule.carry_h,
+        "candles": max(rule.carry_h, rule.step_h, compared_h),
+        "open_interest": max(rule.carry_h, compared_h),
         #: the window, and as far before it the settlement from which its first interval follows
-        "funding": 2 * rules.funding_window_h,
+        "funding": max(2 * rules.funding_window_h, compared_h),
         "funding_terms": 24 * rules.terms_age_d,
         "premiums": rule.carry_h,
         "long_short": rule.carry_h,

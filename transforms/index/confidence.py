@@ -51,18 +51,21 @@ def combined(coverage: Floats, freshness: Floats, agreement: Floats, history: Fl
     return found
 
 
-def ground(panel: Panel, dispersion: Measured) -> Ground:
+def ground(panel: Panel, dispersion: Measured, disagreement: Measured) -> Ground:
     """Coverage: share of reference open interest (median share over 30 d) whose instruments show a value within the carry limit.
 
     Agreement: `.5 + .5 (1 - min(1, dispersion / its trailing q95))`, dispersion of funding across venues; the spec's constant where it
-    cannot be measured. Half the weight only: in a real crisis venues do disagree, and that is signal.
+    cannot be measured. Half the weight only: in a real crisis venues do disagree, and that is signal. Where sources differ by more than
+    their tolerance (transforms/agreement.py), agreement is multiplied by the spec's constant.
     """
     rule, first = panel.spec.confidence, panel.window_first
     coverage = _coverage(panel, panel.steps(rule.reference_oi_d * 24))
     outlier = np.zeros(coverage.shape, dtype=bool)
     for gate in panel.gates.values():
         outlier |= panel.any_of(gate.aside | gate.flagged)[:, first:]
-    return Ground(coverage, _agreement(panel, dispersion, rule), _venues(panel), outlier)
+    breach = np.rint(disagreement.value[:, first:] * 1e6) >= 1e6
+    agreement = _agreement(panel, dispersion, rule) * np.where(breach, rule.agreement_breach, 1.0)
+    return Ground(coverage, agreement, _venues(panel), outlier)
 
 
 def confidence(base: Ground, freshness: Floats, history: Floats, warming: Bools, stale: Bools, rule: ConfidenceRule) -> Confidence:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from transforms.agreement import comparisons, day_ends
 from transforms.estimators import Bools, Floats, Ints
 from transforms.features.contract import WORDS, Measured, Why
 from transforms.features.levels import Gate
@@ -280,6 +281,34 @@ def outlier_rows(frame: Frame, gates: Mapping[str, Gate]) -> pa.Table:
                 }
             )
     return frame.listed("outliers", found)
+
+
+def agreement_rows(frame: Frame) -> pa.Table:
+    """What sources said about the same thing, as the bars that end a day saw it."""
+    panel, found = frame.panel, []
+    ends = np.flatnonzero(day_ends(frame.when))
+    for one in comparisons(panel):
+        seen = frame.keep[panel.assets.index(one.asset)] & np.isfinite(one.difference[frame.first :])
+        for t in ends[seen[ends]].tolist():
+            at = t + frame.first
+            found.append(
+                {
+                    "asset": one.asset,
+                    "bar": t,
+                    "quantity": one.quantity,
+                    "venue": one.venue,
+                    "instrument": one.instrument,
+                    "source": one.source,
+                    "other_source": one.other,
+                    "compared_at": moment(int(one.at[at])),
+                    "observed": float(one.own[at]),
+                    "other_value": float(one.theirs[at]),
+                    "difference": float(one.difference[at]),
+                    "tolerance": one.tolerance,
+                    "agrees": bool(np.rint(one.excess[at] * 1e6) < 1e6),
+                }
+            )
+    return frame.listed("agreement", found)
 
 
 def moment(stamp_us: int) -> datetime:

@@ -85,7 +85,7 @@ def walk(one: Measurement, cadence: str, spec: Spec, before: Checkpoint | Recurs
     when = panel.when[first:]
     present = panel.present()[:, first:]
     segments = Segments(when, panel.assets, present, before)
-    base = ground(panel, one.features["funding_dispersion_annual"])
+    base = ground(panel, one.features["funding_dispersion_annual"], one.features["source_disagreement"])
 
     active, weights = spec.active(cadence), spec.weights(cadence)
     parts = [
@@ -367,6 +367,7 @@ def _events_read(
         # In daily bars a cluster is near on every second day: only finer bars can say that one is (docs/method.md).
         **({"liquidation_distance_sigma": levels.distance_sigma} if panel.rule.ladder else {}),
         "regime": named.code.astype(np.float64),
+        "source_disagreement": one.features["source_disagreement"].value[:, first:],
         "supply_growth_7d": one.features["stablecoin_growth_7d"].value[:, first:],
         "contributions_abs": np.where(np.isfinite(s.s), total, np.nan),
         "coverage": np.where(present, base.coverage, np.nan),
