@@ -311,6 +311,91 @@ def test_a_page_of_markup_is_no_answer(payload):
         assert caught.value.reject.reason_code == "CONTENT_TYPE"
 
 
+PAGES = {
+    "chinese": "<html><head><title>系统维护中</title></head><body>请稍后再试</body></html>".encode("gb18030"),
+    "japanese": "ただいまメンテナンス中です".encode("shift_jis"),
+    "russian": "Слишком много запросов".encode("koi8-r"),
+    "arabic": "الخدمة غير متوفرة مؤقتًا".encode(),
+    "german, as JSON": '{"fehler": "Dienst derzeit nicht verfügbar"}'.encode(),
+    "korean, as JSON": '["점검 중"]'.encode("utf-16"),
+    "nothing": b"",
+    "an empty word": b'""',
+}
+
+
+@each
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_an_error_page_of_any_language_gives_a_reason(payload, page):
+    with pytest.raises(Unreadable) as caught:
+        decode(payload, page)
+    assert caught.value.reject.detail
+
+
+DRESSES = (
+    "1,234.5",
+    "1.234,5",
+    "\u0663\u0664",
+    "\uff11\uff12",
+    "1_000",
+    " 12 ",
+    "0x10",
+    "1e999",
+    "NaN",
+    "Infinity",
+    "-",
+    "12 BTC",
+    "\u221e",
+)
+
+
+@each_json
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_number_in_another_dress_is_no_number(payload, data):
+    """Only plain decimal digits count; a text that some parser would take for a number becomes a reason, never a value."""
+    tree = json.loads(payload.answer.body)
+    numeric = [path for path in places(tree) if _number_text(_at(tree, path))]
+    if not numeric:
+        return
+    path = data.draw(st.sampled_from(numeric), label="path")
+    _at(tree, path[:-1])[path[-1]] = data.draw(st.sampled_from(DRESSES), label="dress")
+    clean, decoded = rows_of(decode(payload)), outcome(payload, json.dumps(tree).encode())
+    if isinstance(decoded, Reject):
+        return
+    for name, row in rows_of(decoded):
+        if name != "instruments":
+            assert any(name == other and same_but_for_nulls(row, whole) for other, whole in clean), (name, row)
+
+
+def _at(tree: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        tree = tree[key]
+    return tree
+
+
+def _number_text(value: Any) -> bool:
+    return isinstance(value, str) and value.lstrip("-").replace(".", "", 1).isdecimal()
+
+
+@each_json
+def test_an_answer_ten_times_as_long_holds_the_same_rows(payload):
+    """A venue that repeats itself: every row is one of those it sent once, or it is put aside."""
+    tree = json.loads(payload.answer.body)
+    lists = [path for path in [(), *places(tree)] if isinstance(_at(tree, path), list) and _at(tree, path)]
+    if not lists:
+        return
+    path = max(lists, key=lambda one: len(_at(tree, one)))
+    longer = _at(tree, path) * 10
+    if path:
+        _at(tree, path[:-1])[path[-1]] = longer
+    else:
+        tree = longer
+    decoded = outcome(payload, json.dumps(tree).encode())
+    if isinstance(decoded, Decoded):
+        once = {(name, json.dumps(row, default=str)) for name, row in rows_of(decode(payload))}
+        assert {(name, json.dumps(row, default=str)) for name, row in rows_of(decoded)} <= once
+
+
 @each_json
 def test_a_field_out_of_the_document_is_noted_and_nothing_changes(payload):
     tree = json.loads(payload.answer.body)
