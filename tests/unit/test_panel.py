@@ -15,6 +15,7 @@ from tests.unit.panels import START, T0, WHO, candles, interest, panel_of, quant
 from transforms.estimators import DAY_US
 from transforms.features import FEATURES
 from transforms.features.contract import Why
+from transforms.features.panel import Panel
 from transforms.index.attribution import added, contribution
 from transforms.index.build import Stamp, derive, lookback, reads
 from transforms.index.measure import DERIVED
@@ -361,3 +362,26 @@ def test_spec_and_rosters_agree(cadence):
     for index, components in (("F", SPEC.fragility), ("X", SPEC.stress)):
         held = {part.component for part in (SPEC.fragility_parts if index == "F" else SPEC.stress_parts)}
         assert held | {one.name for one in components if one.factors} == {one.name for one in components}
+
+
+def test_contracts_counted_in_usd_count_without_an_amount_in_coins():
+    """A venue of inverse contracts states USD and no price: its open interest has weight, and its quantity is in contracts."""
+    when = np.arange(1, 31) * 3_600_000_000 + micros("2026-03-01")
+    who = {"source": "binance", "venue": "binance", "instrument": "BTCUSD_PERP", "asset": "BTC"}
+    usd = 1e6 + np.arange(30) * 1e4
+    core = {
+        "open_interest": core_table(
+            "open_interest",
+            when,
+            open_interest_native=usd,
+            native_unit="usd",
+            oi_sides=1,
+            open_interest_base=None,
+            open_interest_usd=usd,
+            **who,
+        )
+    }
+    window = Window(utc("2026-03-01"), utc("2026-03-02T06:00"))
+    panel = Panel(core, start=window.start, window_start=window.start, end=window.end, rule=SPEC.cadence("1h"), spec=SPEC)
+    assert panel.usd[0].tolist() == usd.tolist()
+    assert panel.links[0, 1:] == pytest.approx(np.diff(np.log(usd)))

@@ -204,8 +204,9 @@ class Panel(LookBack):
         codes = pc.index_in(table.column("native_unit").cast(pa.string()), value_set=pa.array(NATIVE_UNITS))
         if codes.null_count:
             raise UnusableInput(f"open_interest has a native_unit outside {', '.join(NATIVE_UNITS)}; declare it or reject the row")
-        usable = np.isfinite(native) & (native > 0) & np.isfinite(base) & (base > 0)
         usd = np.where(np.isfinite(usd) & (usd > 0), usd, np.nan)
+        in_usd = asof.floats(codes) == NATIVE_UNITS.index("usd")  # contracts counted in USD may come without an amount in coins
+        usable = np.isfinite(native) & (native > 0) & ((np.isfinite(base) & (base > 0)) | (in_usd & np.isnan(base) & np.isfinite(usd)))
         columns = {"native": native, "base": base, "usd": usd, "unit": asof.floats(codes), "log": estimators.logs(native)}
         rows = self.tracks("open_interest", table, columns, usable)
         shown = self.sample(rows, self.rule.carry_h)
