@@ -41,7 +41,10 @@ test: install ## all tests; those on recordings pass over themselves where ../sh
 lint: install ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-bench: install ## measure as ratios against named peers; writes docs/bench.md
+.venv/peers: requirements-bench.lock | install
+	@$(BIN)/uv pip install --quiet --no-deps --require-hashes --target .venv/peers -r requirements-bench.lock && touch .venv/peers
+
+bench: install .venv/peers ## measure as ratios against named peers; writes docs/bench.md
 	@$(PY) -m tests.bench
 
 calibrate: install ## choose the regime thresholds again on ../shared/recordings; writes docs/calibration.md, changes nothing else

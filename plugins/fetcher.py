@@ -34,7 +34,7 @@ from transforms.sources.contract import Answer, Ask, Disposition, Series, Source
 
 log = logging.getLogger(__name__)
 
-USER_AGENT: Final = "tidegauge/0.1 (market data pipeline)"
+USER_AGENT: Final = "tidegauge/0.3"
 #: a larger answer is rejected: the largest we know, DefiLlama's whole history, is 2 MB
 BODY_LIMIT: Final = 64 * 2**20
 #: what is kept of an answer that is too large
@@ -66,6 +66,7 @@ def fetch(
     hosts: Mapping[str, str],
     now: Callable[[], datetime],
     key: str = "",
+    contact: str = "",
     in_flight: int = 16,
     budget_scale: float = 1.0,
     timeout: float = 30.0,
@@ -74,6 +75,7 @@ def fetch(
 ) -> list[Fetched]:
     """Ask everything that `series` needs; answers in the order of the asks, a followed page right after its first.
 
+    `contact` goes into the User-Agent: who asks much should be reachable.
     `hosts` gives the base address of each host the source names; a missing one raises ValueError before anything is sent.
     `budget_scale` multiplies the source's budgets (the sandbox has its own limits). `timeout` is per request, in seconds.
     """
@@ -83,7 +85,7 @@ def fetch(
     asks = [ask for one in series for ask in source.asks(one)]
     if not asks:
         return []
-    run = _Run(source, dict(hosts), key, now, budget_scale, timeout, attempts, progress, total=len(asks))
+    run = _Run(source, dict(hosts), key, contact, now, budget_scale, timeout, attempts, progress, total=len(asks))
     loop = _loop()
     future = asyncio.run_coroutine_threadsafe(run.all(asks, in_flight), loop)
     try:
@@ -136,6 +138,7 @@ class _Run:
     source: Source
     hosts: dict[str, str]
     key: str
+    contact: str
     now: Callable[[], datetime]
     scale: float
     timeout: float
@@ -153,7 +156,8 @@ class _Run:
         chains: list[list[Fetched]] = [[] for _ in asks]
         queue = iter(enumerate(asks))
         connector = aiohttp.TCPConnector(limit=in_flight)
-        headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "gzip, deflate"}
+        agent = f"{USER_AGENT} (market data pipeline{f'; {self.contact}' if self.contact else ''})"
+        headers = {"User-Agent": agent, "Accept-Encoding": "gzip, deflate"}
         async with aiohttp.ClientSession(
             connector=connector, headers=headers, timeout=aiohttp.ClientTimeout(total=self.timeout)
         ) as session:

@@ -80,6 +80,7 @@ def _fetch(settings: Settings, source: Source, series: Sequence[Series]) -> list
         series,
         hosts=settings.hosts(source),
         key=settings.key(source),
+        contact=settings.contact,
         budget_scale=settings.budget_scale,
         progress=progress,
         now=lambda: datetime.now(UTC),

@@ -47,6 +47,7 @@ class Settings:
     #: JSON {source or "*": [[start, end], ...]}: what the market holds; empty = everything up to now
     spans: str = ""
     export: bool = False  #: also write mirror and report below `home`, for readers without the object store
+    contact: str = ""  #: address or page that venues find in our User-Agent, to write to instead of banning
     budget_scale: float = 1.0  #: multiplies the venues' rate limits; only for the sandbox
 
     @classmethod
@@ -110,6 +111,7 @@ class Settings:
             now=instant("NOW"),
             spans=text("SPANS", ""),
             export=text("EXPORT", "") == "1",
+            contact=text("CONTACT", "").strip(),
             budget_scale=scale,
         )
 

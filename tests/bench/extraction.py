@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 from plugins.fetcher import Fetched, fetch
 from sandbox.process import running
 from tests.bench import plain_client as plain
+from tests.bench.ccxt_client import Unified
 from tests.bench.measuring import Cost, Section, cpu_of, interleaved, seconds, times
 from transforms.roster import source
 from transforms.sources.binance import FUTURES_DATA_ROWS, QUARTER
@@ -199,6 +200,7 @@ def run(rounds: int = ROUNDS) -> Section:
                         threads["cpu"] > first["cpu"],
                     )
                 )
+            _beside_ccxt(section, ours, child.address, rounds, counters)
     section.say(
         "How to read it: wall of `one after the other` is almost all latency; with the same width the server and the latency bound both "
         "clients, so CPU is the row that tells them apart. `decoding alone` starts from the same bytes in memory."
@@ -206,9 +208,51 @@ def run(rounds: int = ROUNDS) -> Section:
     return section
 
 
+def _beside_ccxt(section: Section, ours: Ours, address: str, rounds: int, counters: dict[str, Callable[[], float]]) -> None:
+    """The one of the four endpoints that ccxt's unified API reaches as it is: open interest."""
+    series = [one for one in page_series() if one.endpoint == "openInterestHist"]
+    urls, peer = ours.urls(series), Unified(address)
+    mine = {
+        (row["instrument"], row["as_of"].timestamp()): row["open_interest_base"] for row in ours.tables(series)["open_interest"].to_pylist()
+    }
+    theirs = {
+        (row["info"]["symbol"], row["timestamp"] / 1000): row["openInterestAmount"] for page in peer.pages(urls, WIDTH) for row in page
+    }
+    if mine != theirs:
+        raise RuntimeError(f"{len(mine)} values of ours and {len(theirs)} of ccxt are not the same")
+    got = interleaved(
+        {
+            f"ours, {WIDTH} in flight": lambda: ours.tables(series),
+            f"ccxt, unified call, {WIDTH} in flight": lambda: peer.pages(urls, WIDTH),
+            f"plain, {WIDTH} threads": lambda: plain.in_threads(plain.page, urls, WIDTH),
+        },
+        rounds,
+        counters,
+    )
+    first, other = got[f"ours, {WIDTH} in flight"], got[f"ccxt, unified call, {WIDTH} in flight"]
+    rate = {name: len(urls) / cost["wall"] for name, cost in got.items()}
+    section.say(
+        f"**{len(urls)} pages of open interest, ccxt's unified call beside**: {len(mine):,} values, equal on both sides. Pages a second: "
+        + ", ".join(f"{name} {found:.0f}" for name, found in rate.items())
+        + "; CPU a page: "
+        + ", ".join(f"{name} {1000 * cost['cpu'] / len(urls):.1f} ms" for name, cost in got.items())
+        + ". ccxt makes dicts of floats beside the venue's strings and checks nothing; it can reach one of the four endpoints by a unified "
+        "call whose numbers mean what they say (the ratio call does not say which ratio)."
+    )
+    section.table(["client", "wall, ours = 1", "CPU, ours = 1", "wall s", "CPU s", "server CPU s"], _rows(got, {}))
+    section.verdicts.append(
+        (
+            "extraction, pages of open interest: CPU of ccxt's unified call",
+            "more than ours",
+            f"{times(other['cpu'] / first['cpu'])} x ours",
+            other["cpu"] > first["cpu"],
+        )
+    )
+
+
 def _rows(got: dict[str, Cost], alone: dict[str, Cost]) -> list[list[str]]:
     rows = []
-    for group in (got, alone):
+    for group in (one for one in (got, alone) if one):
         base = next(iter(group.values()))
         for name, cost in group.items():
             server = seconds(cost["server"]) if "server" in cost else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import logging
 import multiprocessing
 import socket
@@ -45,7 +46,16 @@ class Paths(Source):
             host, _, rest = path.partition("/")
             companion = f"/{rest}.CHECKSUM" if options.get("companion") else ""
             weight = float(options.get("weight", 1))
-            yield Ask(series, host or "main", f"/{rest}", (), options.get("budget", "default"), weight, companion=companion)
+            yield Ask(
+                series,
+                host or "main",
+                f"/{rest}",
+                (),
+                options.get("budget", "default"),
+                weight,
+                companion=companion,
+                body=options.get("body", ""),
+            )
 
     def follow(self, ask: Ask, answer: Answer) -> Ask | None:
         pages = int(dict(ask.series.options).get("pages", 0))
@@ -170,9 +180,10 @@ def test_the_project_says_its_name_and_bodies_are_stored_decoded(venue):
         return web.Response(body=gzip.compress(b'{"a": 1}'), headers={"Content-Encoding": "gzip"}, content_type="application/json")
 
     venue.on["/z"] = zipped
-    (one,) = ask_all(venue, "/z")
+    (one,) = ask_all(venue, "/z", contact="ops@example.org")
     assert one.answer.body == b'{"a": 1}'
     assert venue.arrivals[0][2]["User-Agent"].startswith("tidegauge/")
+    assert "ops@example.org" in venue.arrivals[0][2]["User-Agent"]
 
 
 def test_pages_follow_their_first_and_progress_counts_them(venue):
@@ -436,3 +447,18 @@ def test_counts_of_a_busy_venue_add_up(venue):
         by_series[one.ask.series].append(one.ask.path)
     assert [by_series[one] for one in series] == [one.instrument.split() for one in series]
     assert set(venue.counts.values()) == {1}
+
+
+def test_what_is_posted_arrives_and_tells_questions_apart(venue):
+    async def echo(request: web.Request) -> web.Response:
+        return web.json_response({"asked": await request.json(), "by": request.method, "type": request.content_type})
+
+    venue.on["*"] = echo
+    fetched = [
+        *ask_all(venue, "/info", options={"body": '{"type": "meta"}'}),
+        *ask_all(venue, "/info", options={"body": '{"type": "funding"}'}),
+    ]
+    assert [json.loads(one.answer.body) for one in fetched] == [
+        {"asked": {"type": name}, "by": "POST", "type": "application/json"} for name in ("meta", "funding")
+    ]
+    assert len({one.ask.question for one in fetched}) == 2
