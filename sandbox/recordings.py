@@ -26,9 +26,13 @@ import numpy as np
 import pandas as pd
 
 from sandbox.market import COINS, DAY_MS, HOUR_MS, RATIOS, Aggregate, Chain, Contract, Market, Rows, Stamps
+from sandbox.recorded_venues import RecordedVenue
+from sandbox.venues import PLACES
 from transforms.windows import from_ms
 
 QUARTER_MS: Final = 900_000
+#: independent recordings of one settlement agree to this
+SAME_RATE: Final = 1e-8
 FILES: Final = (
     "binance_positioning_15m",
     "funding_settlements",
@@ -91,7 +95,15 @@ class RecordedMarket(Market):
         if missing:
             raise FileNotFoundError(f"no {', '.join(missing)} (.parquet) in {self.folder}; give the folder of recorded series")
 
-    def _read(self, name: str) -> pd.DataFrame:
+    def at(self, venue: str) -> Market:
+        return RecordedVenue(self, venue) if venue in PLACES else self
+
+    def stamps(self, times: pd.Series[pd.Timestamp]) -> Stamps:
+        """Unix milliseconds of a recorded column."""
+        return _stamps(times)
+
+    def read(self, name: str) -> pd.DataFrame:
+        """A recorded series."""
         return pd.read_parquet(self.folder / f"{name}.parquet")
 
     def describe(self) -> dict[str, object]:
@@ -114,7 +126,7 @@ class RecordedMarket(Market):
     @cached_property
     def _positions(self) -> dict[str, Rows]:
         out = {}
-        for symbol, part in self._read("binance_positioning_15m").groupby("symbol"):
+        for symbol, part in self.read("binance_positioning_15m").groupby("symbol"):
             held = part.sort_values("timestamp")
             columns = {"oi_base": held["oi"], "oi_usd": held["oi_value_usd"]}
             for name in RATIOS:
@@ -126,24 +138,30 @@ class RecordedMarket(Market):
 
     @cached_property
     def _funding(self) -> dict[str, Rows]:
-        held = self._read("funding_settlements")
-        listed = {contract.symbol for contract in self.contracts}
-        held = held[(held["venue"] == "binance") & held["symbol"].isin(listed)]
+        return self.settled("binance", {contract.symbol: contract.symbol for contract in self.contracts})
+
+    def settled(self, venue: str, spelled: Mapping[str, str]) -> dict[str, Rows]:
+        """`rate` and an unknown `mark` by symbol; `spelled`: symbol -> its name in the recording."""
+        held = self.read("funding_settlements")
+        held = held[held["venue"] == venue]
         out = {}
-        for symbol, part in held.groupby("symbol"):
+        for symbol, name in spelled.items():
+            part = held[held["symbol"] == name]
             hour = part["settled_at"].dt.round("h")
             said = part.groupby(hour)["funding_rate"].agg(["min", "max"])
-            if (said["min"] != said["max"]).any():
-                raise ValueError(f"two recordings of {symbol} funding disagree in {self.folder}; a replay cannot choose between them")
+            if (said["max"] - said["min"] > SAME_RATE).any():
+                raise ValueError(
+                    f"two recordings of {venue} {symbol} funding disagree in {self.folder}; a replay cannot choose between them"
+                )
             # the recording with the venue's own millisecond jitter is the fuller one
             one = part.assign(hour=hour).sort_values("settled_at").drop_duplicates("hour", keep="last")
             rate = one["funding_rate"].to_numpy(dtype=np.float64)
-            out[str(symbol)] = Rows(_stamps(one["settled_at"]), {"rate": rate, "mark": np.full(len(rate), np.nan)})
+            out[symbol] = Rows(_stamps(one["settled_at"]), {"rate": rate, "mark": np.full(len(rate), np.nan)})
         return out
 
     @cached_property
     def _hours(self) -> Rows:
-        held = self._read("binance_btcusdt_ohlc_1h").sort_values("timestamp")
+        held = self.read("binance_btcusdt_ohlc_1h").sort_values("timestamp")
         flow = self._hourly_flow("BTCUSDT")
         at = _stamps(held["timestamp"])
         both, here, there = np.intersect1d(at, flow.at, assume_unique=True, return_indices=True)
@@ -167,7 +185,7 @@ class RecordedMarket(Market):
     @cached_property
     def _aggregates(self) -> dict[str, Rows]:
         out = {}
-        for symbol, part in self._read("coinalyze_daily").groupby("symbol"):
+        for symbol, part in self.read("coinalyze_daily").groupby("symbol"):
             held = part.sort_values("date")
             names = [name for name in held.columns if name not in ("date", "symbol")]
             out[str(symbol)] = Rows(_days(held["date"]), {name: held[name].to_numpy(dtype=np.float64) for name in names})
@@ -175,10 +193,10 @@ class RecordedMarket(Market):
 
     @cached_property
     def _supplies(self) -> dict[str | None, Rows]:
-        total = self._read("stablecoin_total_supply_daily").sort_values("as_of")
+        total = self.read("stablecoin_total_supply_daily").sort_values("as_of")
         total = total[total["status"] == "ok"]
         out: dict[str | None, Rows] = {None: Rows(_days(total["as_of"]), {"circulating": total["value"].to_numpy(dtype=np.float64)})}
-        held = self._read("stablecoin_supply_daily").sort_values("date")
+        held = self.read("stablecoin_supply_daily").sort_values("date")
         for coin in COINS:
             part = held[held["coin"] == coin.symbol.lower()]
             out[coin.id] = Rows(_days(part["date"]), {"circulating": part["supply"].to_numpy(dtype=np.float64)})
@@ -186,13 +204,13 @@ class RecordedMarket(Market):
 
     @cached_property
     def _fear_greed(self) -> Rows:
-        held = self._read("fear_greed_daily").sort_values("timestamp")
+        held = self.read("fear_greed_daily").sort_values("timestamp")
         return Rows(held["timestamp"].to_numpy(dtype=np.int64) * 1000, {"value": held["value"].to_numpy(dtype=np.float64)})
 
     @cached_property
     def _chains(self) -> dict[str, list[Chain]]:
         """Chains of each coin, in order of time."""
-        held = self._read("deribit_option_chain_daily")
+        held = self.read("deribit_option_chain_daily")
         out: dict[str, list[Chain]] = {}
         for (coin, taken), part in held.groupby(["currency", "timestamp"]):
             expiry = _stamps(pd.to_datetime(part["expiry_datetime"]))
@@ -204,7 +222,7 @@ class RecordedMarket(Market):
 
     @cached_property
     def _dvol(self) -> Rows:
-        held = self._read("deribit_dvol_btc_daily").sort_values("timestamp")
+        held = self.read("deribit_dvol_btc_daily").sort_values("timestamp")
         names = {"open": "dvol_open", "high": "dvol_high", "low": "dvol_low", "close": "dvol"}
         return Rows(_stamps(held["timestamp"]), {name: held[column].to_numpy(dtype=np.float64) for name, column in names.items()})
 
