@@ -11,6 +11,7 @@ What = Literal[
     "period",
     "lag",
     "oi_sides",
+    "single_oi_tolerance",
     "native_unit",
     "contract_size",
     "rate_scale",
@@ -45,6 +46,7 @@ class Entry:
         label               "start" or "end": which end of its period a stamp names; `period` is that period
         lag                 as_of to known_at: how long after the instant described the value can be had
         oi_sides            1 = longs counted once, 2 = longs and shorts added
+        single_oi_tolerance how far, relatively, a one-sided figure beside it may lie from it; None = the venue states none
         native_unit         base | contracts | usd; for contracts `contract_size` says how much one is, where the listing does not
         rate_scale, share_scale, volatility_scale   served value times this = fraction
         funding_kind        settlement = paid, quote = displayed; `funding_interval_h` = hours a rate covers, None = nobody can say
