@@ -10,6 +10,7 @@ from typing import Any, Final
 _STAMPS: Final = {
     "timestamp": 3_600_000,
     "fundingTime": 3_600_000,
+    "fundingRateTimestamp": 3_600_000,
     "time": 3_600_000,
     "creation_timestamp": 3_600_000,
     "t": 3600,
@@ -24,7 +25,7 @@ _UNITS: Final = {
     "lastFundingRate": 100.0,
 }
 #: where an answer keeps its rows
-_INNER: Final = ("history", "data", "symbols", "peggedAssets", "result")
+_INNER: Final = ("history", "data", "symbols", "peggedAssets", "result", "list")
 _CANDLE: Final = dict.fromkeys("ohlc", 1000.0)
 Row = dict[str, Any] | list[Any]
 Params = Mapping[str, Any]
@@ -127,8 +128,9 @@ def _shift(rows: list[Row], params: Params) -> list[Row]:
     hours = int(params.get("hours", 3))
     out: list[Row] = []
     for row in rows:
-        if isinstance(row, list):  # a kline: open time and close time
-            out.append([_moved(value, hours * 3_600_000) if n in (0, 6) else value for n, value in enumerate(row)])
+        if isinstance(row, list):  # a kline: open time and, at Binance, close time; Bybit's seventh is a turnover, a text
+            stamps = [n == 0 or (n == 6 and isinstance(value, int)) for n, value in enumerate(row)]
+            out.append([_moved(value, hours * 3_600_000) if moved else value for value, moved in zip(row, stamps, strict=True)])
         else:
             out.append({key: _moved(value, hours * _stamp_unit(key, row)) if key in _STAMPS else value for key, value in row.items()})
     return out

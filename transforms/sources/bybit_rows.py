@@ -166,7 +166,7 @@ def _one_sided(sieve: Sieve, ask: Ask, answer: Answer, native: Floats, single: F
             stated, "CONVENTION", lambda i: f"found singleOpenInterest {single[i]!r} on {answer.fetched_at:%Y-%m-%d}, before its date"
         )
         return
-    apart = ~(np.abs(native / sides - single) <= tolerance * np.maximum(native / sides, single))
+    apart = ~(np.abs(native / sides - single) <= tolerance * native / sides)
     sieve.refuse(
         stated & apart,
         "CONVENTION",
