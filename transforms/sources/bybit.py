@@ -6,7 +6,7 @@ is halved by a dated convention; since 2026-06-11 the venue states one side too,
 
 Every history reaches back to the contract's launch, long/short to 2020-07-20. Rows come newest first, so a page that holds too much loses
 its oldest rows: pages are cut to the hours asked for, and followed by cursor, or by endTime, until they reach their start. The venue shows
-no taker flow and no liquidations by REST. It refuses some countries with HTTP 403 and a page of markup, and has no archive we know.
+no taker flow and no liquidations by REST. It refuses some countries with HTTP 403 and a page of markup; its archive of files holds trades only.
 
 Documents: https://bybit-exchange.github.io/docs/v5/market/open-interest and its siblings; limits: .../docs/v5/rate-limit
 """
