@@ -49,17 +49,18 @@ class Listed(NamedTuple):
 
 
 class Bybit:
-    """api.bybit.com. A replayed recording holds no Bybit: nothing is listed then."""
+    """api.bybit.com. Of inverse contracts nothing was recorded: a replay lists none."""
 
     def __init__(self, market: Market, clock: Callable[[], float], scale: float = 1.0) -> None:
         self.market = market
         self.clock = clock
         self.second = Limit(IP_LIMIT / 5 * scale, 1, clock)
         self.address = Limit(IP_LIMIT * scale, 5, clock, patience=0, ban=BAN_S)
-        contracts: Sequence[Contract] = () if market.kind == "recorded" else market.contracts
+        contracts: Sequence[Contract] = market.contracts
+        inverse = () if market.kind == "recorded" else INVERSE
         self.listed = [
             *(Listed(one.symbol, "linear", one, 1.0) for one in contracts),
-            *(Listed(f"{one.asset}USD", "inverse", one, INVERSE_SHARE) for one in contracts if one.asset in INVERSE),
+            *(Listed(f"{one.asset}USD", "inverse", one, INVERSE_SHARE) for one in contracts if one.asset in inverse),
         ]
         self.routes: dict[str, Callable[[Mapping[str, str]], tuple[bytes, Mapping[str, str]]]] = {
             "/v5/market/instruments-info": self.instruments,

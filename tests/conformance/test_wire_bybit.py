@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from sandbox.market import frozen
@@ -286,9 +287,18 @@ def test_the_wire_has_the_fields_and_types_of_the_payloads(hosts, instruments, e
 
 
 @pytest.mark.recordings
-def test_a_replayed_recording_of_another_venue_is_not_shown_as_bybits():
+def test_a_replay_shows_what_was_recorded_of_bybit_and_nothing_of_another_venue():
     folder = Path(__file__).parents[3] / "shared" / "recordings"
     hosts = venues(RecordedMarket(folder, frozen(utc("2026-05-28"))), lambda: 0.0, 1e9)
-    assert told(hosts, "instruments-info", category="linear")["result"]["list"] == []
-    assert told(hosts, "tickers", category="linear")["result"]["list"] == []
-    assert told(hosts, "kline", category="linear", symbol="BTCUSDT", interval=60)["retCode"] == 10001
+    assert [row["symbol"] for row in told(hosts, "instruments-info", category="linear")["result"]["list"]] == ["BTCUSDT", "ETHUSDT"]
+    assert told(hosts, "instruments-info", category="inverse")["result"]["list"] == []
+    recorded = pd.read_parquet(folder / "series" / "bybit_positioning_15m.parquet")
+    at = pd.Timestamp("2026-05-25T12:00", tz="UTC")
+    row = recorded[(recorded["symbol"] == "BTCUSDT") & (recorded["timestamp"] == at)].iloc[0]
+    stamp = int(at.timestamp() * 1000)
+    span = {"category": "linear", "symbol": "BTCUSDT", "startTime": stamp, "endTime": stamp}
+    (interest,) = told(hosts, "open-interest", intervalTime="1h", **span)["result"]["list"]
+    assert float(interest["openInterest"]) == pytest.approx(row["oi"], abs=1e-3)
+    (ratio,) = told(hosts, "account-ratio", period="1h", **span)["result"]["list"]
+    assert float(ratio["buyRatio"]) == row["ls_buy_ratio"]
+    assert told(hosts, "premium-index-price-kline", interval=60, category="linear", symbol="BTCUSDT")["result"]["list"] == []
