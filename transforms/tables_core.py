@@ -90,6 +90,18 @@ CORE: Final = (
         cautions=("most venues throttle their feed: `floor` is a lower bound",),
     ),
     Table(
+        "forced_trades",
+        "core",
+        "one forced order of one instrument",
+        (*_MEASURED, "trade_id"),
+        (*_WHO, "trade_id", "position_side", "price_usd", "price_kind", "amount_base", "completeness", *_LOADED),
+        cautions=(
+            "a venue that throttles shows some of its orders only: sums of `floor` rows are a lower bound, never a total",
+            "a bankruptcy price is not the price the order was filled at: value amounts at the mark, or keep the two kinds apart",
+            "venues serve about a day of them: an hour nobody asked about has none",
+        ),
+    ),
+    Table(
         "marks",
         "core",
         "mark and index price of one instrument at one instant",

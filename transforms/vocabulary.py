@@ -99,7 +99,7 @@ VOCABULARY: Final[dict[str, Column]] = _columns(
     Column("taker_sell_base", "float", "base coin", "amount sold by takers in the interval", minimum=0.0),
     Column("trades", "int", "count", "number of trades in the interval", minimum=0, nullable=True),
     Column("mark_usd", "float", "USD", "the venue's mark price", minimum=1e-12),
-    Column("index_usd", "float", "USD", "the venue's index price", minimum=1e-12),
+    Column("index_usd", "float", "USD", "the venue's index price; null where none comes with the mark", minimum=1e-12, nullable=True),
     # open interest
     Column("open_interest_native", "float", "see native_unit", "open interest as the venue states it, before any conversion", minimum=0.0),
     Column("native_unit", "string", "", "unit of open_interest_native", allowed=NATIVE_UNITS),
@@ -193,6 +193,18 @@ VOCABULARY: Final[dict[str, Column]] = _columns(
         "full = every liquidation; floor = the venue throttles its feed, so this is a lower bound",
         allowed=("full", "floor"),
     ),
+    Column("trade_id", "string", "", "the venue's id of the trade; where it gives none, its stamp, side, price, size and ordinal"),
+    Column(
+        "position_side", "string", "", "side of the position that was closed, not of the order that closed it", allowed=("long", "short")
+    ),
+    Column(
+        "price_kind",
+        "string",
+        "",
+        "bankruptcy = where the position's margin was gone; average = of the fills; mark = the venue's mark price",
+        allowed=("bankruptcy", "average", "mark"),
+    ),
+    Column("amount_base", "float", "base coin", "amount of the order in coins; of contracts counted in USD at price_usd", minimum=0.0),
     # instruments
     Column("base_asset", "string", "", "base asset in the venue's spelling, e.g. 1000PEPE"),
     Column("quote_asset", "string", "", "quote asset"),
