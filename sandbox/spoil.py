@@ -15,6 +15,7 @@ _STAMPS: Final = {
     "creation_timestamp": 3_600_000,
     "t": 3600,
     "date": 3600,
+    "ts": 3_600_000,
 }
 #: What `wrong_unit` multiplies when the rule names no field.
 _UNITS: Final = {
