@@ -72,7 +72,9 @@ class Okx:
 
     def __init__(self, market: Market, clock: Callable[[], float], scale: float = 1.0) -> None:
         self.market = market
-        self.swaps = {one.name: one for contract in market.contracts for one in _swaps(contract)}
+        # a recording is of another venue: shown as this one's, it would confirm itself
+        contracts_here = market.contracts if market.kind == "simulated" else ()
+        self.swaps = {one.name: one for contract in contracts_here for one in _swaps(contract)}
         stat, contracts = "/api/v5/rubik/stat", "/api/v5/rubik/stat/contracts"
         per_two_seconds: dict[str, tuple[int, Callable[[Mapping[str, str]], Reply]]] = {
             "/api/v5/public/time": (10, lambda _: _wrapped(b'[{"ts":"%d"}]' % market.now_ms())),
@@ -139,7 +141,7 @@ class Okx:
         return rows.take(slice(None, None, -1)).take(slice(None, limit))
 
     def _now(self, swap: Swap) -> Rows:
-        finest = (15 if self.market.kind == "recorded" else 5) * MINUTE_MS
+        finest = 5 * MINUTE_MS
         return self.market.positioning(swap.contract.symbol, finest, self.market.now_ms() - DAY_MS, self.market.now_ms()).take(
             slice(-1, None)
         )
@@ -374,7 +376,6 @@ def _listing(swap: Swap) -> dict[str, Any]:
     return {
         "alias": "",
         "baseCcy": "",
-        "category": "1",
         "ctMult": "1",
         "ctType": "linear" if swap.linear else "inverse",
         "ctVal": f"{swap.size:g}",
@@ -386,7 +387,6 @@ def _listing(swap: Swap) -> dict[str, Any]:
         "listTime": str(swap.contract.listed_ms),
         "lotSz": "0.01",
         "quoteCcy": "",
-        "ruleType": "normal",
         "settleCcy": "USDT" if swap.linear else asset,
         "state": "live",
         "tickSz": f"{swap.contract.tick:g}",

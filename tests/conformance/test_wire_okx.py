@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sandbox.market import frozen
+from sandbox.recordings import RecordedMarket
 from sandbox.server import venues
 from sandbox.simulated import SimulatedMarket
 from sandbox.spoil import spoil_rows
@@ -250,6 +251,13 @@ def test_refusals_come_with_http_200_and_are_told_apart_by_their_code(host, path
     verdict = OKX.classify(ask, Answer(200, json.dumps(said).encode(), NOW, JSON))
     assert (verdict.verb, verdict.reason_code) == ("reject", "VENUE_ERROR")
     assert said["msg"] in verdict.detail
+
+
+@pytest.mark.recordings
+def test_recordings_of_another_venue_are_not_shown_as_this_ones(recordings):
+    host = venues(RecordedMarket(recordings, frozen(utc("2026-05-28"))), lambda: 0.0, 1e9)["okx.api"]
+    assert told(host, "public/instruments", instType="SWAP") == {"code": "0", "data": [], "msg": ""}
+    assert told(host, "market/history-candles", instId="BTC-USDT-SWAP", bar="1H")["code"] == "51001"
 
 
 def test_an_unknown_path_is_not_found(host):

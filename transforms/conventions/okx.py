@@ -125,7 +125,8 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "liquidation-orders",
         "liquidation_sides",
         "position",
-        "OKX document: posSide is the position's side, side the order's; a sold order closes a long, so the two must agree",
+        "OKX document: posSide is the position's side, side the order's; a sold order closes a long, so the two must agree. "
+        "The third word of the document, net, names no side: such an order is put aside",
     ),
     Entry("okx", "liquidation-orders", "price_kind", "bankruptcy", "OKX document: bkPx is the bankruptcy price (PITFALLS D7)"),
     Entry("okx", "liquidation-orders", "native_unit", "contracts", "OKX document: sz is the number of contracts of derivatives"),

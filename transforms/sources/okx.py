@@ -140,20 +140,21 @@ class Okx(Source):
 
     def follow(self, ask: Ask, answer: Answer) -> Ask | None:
         """A full page goes on at its oldest row, backwards in time, until it leaves the range asked for."""
-        oldest = _OLDEST.get(ask.series.endpoint)
+        if ask.series.endpoint not in _PAGES:
+            return None
         try:
-            found = oldest(answer) if oldest is not None else None
+            page = _PAGES[ask.series.endpoint](answer)
         except Unreadable:
             return None
         params = dict(ask.params)
-        if found is None or found.held < PAGE:
+        newer, older = int(params["before"]), int(params["after"])
+        inside = [at for at in page.stamps_ms if newer < at < older]  # a stamp from elsewhere must not end the walk
+        if page.held < PAGE or not inside:
             return None
         # orders may share a stamp across the seam: it is asked for again, and what came twice has the same trade_id
-        after = found.oldest_ms + found.overlap
-        if after >= int(params["after"]):
-            after = found.oldest_ms
-        if not int(params["before"]) < after < int(params["after"]):
-            return None
+        after = min(inside) + page.overlap_ms
+        if after >= older:
+            after = min(inside)
         return replace(ask, params=tuple((name, str(after) if name == "after" else value) for name, value in ask.params))
 
     def classify(self, ask: Ask, answer: Answer) -> Disposition:
@@ -193,7 +194,7 @@ DECODERS: Final[Mapping[str, Callable[[Ask, Answer], Decoded]]] = {
     "mark-price": rows.mark,
     "liquidation-orders": orders.liquidations,
 }
-_OLDEST: Final[Mapping[str, Callable[[Answer], rows.Page | None]]] = {
+_PAGES: Final[Mapping[str, Callable[[Answer], rows.Page]]] = {
     "funding-rate-history": rows.page_of_settlements,
     "liquidation-orders": orders.page_of_liquidations,
 }

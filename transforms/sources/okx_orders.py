@@ -86,7 +86,7 @@ def trade_ids(rows: Sequence[shapes.Detail]) -> list[str]:
     return found
 
 
-def page_of_liquidations(answer: Answer) -> Page | None:
+def page_of_liquidations(answer: Answer) -> Page:
     """What `follow` needs to know. The document does not say whether a page counts orders or groups; no page holds more groups than orders."""
     _, read = details(answer)
     return page([row.ts for row in read.rows], len(read.rejects), 1)

@@ -53,11 +53,11 @@ class Terms(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Rows of an answer, its oldest stamp, and how far above it the next page begins."""
+    """How many rows an answer holds, their stamps, and how far above the oldest one the next page begins (milliseconds)."""
 
     held: int
-    oldest_ms: int
-    overlap: int
+    stamps_ms: Sequence[int]
+    overlap_ms: int
 
 
 @lru_cache(maxsize=4096)
@@ -252,18 +252,16 @@ def settlements(ask: Ask, answer: Answer) -> Decoded:
     return Decoded({"funding": table}, sieve.rejects, read.notes)
 
 
-def page_of_settlements(answer: Answer) -> Page | None:
+def page_of_settlements(answer: Answer) -> Page:
     """What `follow` needs to know; stamps are distinct, so the next page begins right below the oldest."""
     read = opened(answer, shapes.SETTLEMENT, "funding")
     return page([row.funding_time for row in read.rows], len(read.rejects), 0)
 
 
-def page(stamps: Sequence[str], rejected: int, overlap: int) -> Page | None:
-    """The page of rows with these stamps; None where none can be read."""
+def page(stamps: Sequence[str], rejected: int, overlap_ms: int) -> Page:
+    """The page of rows with these stamps; what cannot be read is a row without one."""
     at, readable = micros(stamps, MILLI)
-    if not readable.any():
-        return None
-    return Page(len(stamps) + rejected, int(at[readable].min()) // MILLI, overlap)
+    return Page(len(stamps) + rejected, (at[readable] // MILLI).tolist(), overlap_ms)
 
 
 def quote(ask: Ask, answer: Answer) -> Decoded:
