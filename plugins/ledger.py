@@ -11,8 +11,10 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from plugins.lake import Lake
+from transforms.coverage import by_day, touched
 from transforms.schema import arrow_schema, content_sha256
 from transforms.sources.contract import Series
 from transforms.tables import TABLES, Table
@@ -199,6 +201,25 @@ def _holes(stamps: Sequence[datetime], window: Window, longest: timedelta | None
             found.append(before)
         before = stamp
     return found
+
+
+def note_coverage_days(lake: Lake) -> int:
+    """Bring the coverage ledger up to date for the days that were asked about since it was written last; returns the days rewritten."""
+    told = pc.max(lake.read("coverage_days", columns=("recorded_at",)).column("recorded_at")).as_py()
+    rows = lake.read("coverage").to_pylist()
+    days = touched([row for row in rows if told is None or row["recorded_at"] > told])
+    if not days:
+        return 0
+    first, last = Window.day(min(days)).start, Window.day(max(days)).end
+    near = [row for row in rows if row["window_end"] > first and row["window_start"] < last]
+    newest = max(row["recorded_at"] for row in rows)
+    fresh = pa.Table.from_pylist(
+        [row | {"recorded_at": newest} for row in by_day(near, days)], schema=arrow_schema(TABLES["coverage_days"])
+    )
+    kept = lake.read("coverage_days", days=(min(days), max(days)))
+    kept = kept.filter(pc.invert(pc.is_in(kept.column("date"), value_set=pa.array(sorted(days), type=pa.date32()))))
+    lake.replace("coverage_days", pa.concat_tables([kept, fresh]), (min(days), max(days)))
+    return len(days)
 
 
 # -- partitions

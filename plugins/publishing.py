@@ -129,6 +129,7 @@ def views(lake: Lake) -> str:
 
 def publish(lake: Lake, settings: Settings) -> int:
     """Mirror, catalog files and report; returns the rows written to the mirror."""
+    ledger.note_coverage_days(lake)
     folder = settings.home / PREFIX if settings.export else None
     state = _state(lake)  # of before: what is committed meanwhile is published by its own run
     written = mirror(lake, folder)

@@ -45,7 +45,7 @@ RECORDED: Final = {
     "deribit": [["2026-05-27", "2026-05-28"]],
     "bybit": [["2026-05-21", "2026-05-28"]],
     "hyperliquid": [["2026-04-28T21:00", "2026-05-28"]],
-    **dict.fromkeys(("okx", "gate", "kraken_futures", "bitmex", "bitget"), []),
+    **{venue: [] for venue in ("okx", "gate", "kraken_futures", "bitmex", "bitget")},
     "*": [["2021-10-01", "2023-12-06"], ["2026-01-01", "2026-05-28"]],
 }
 

@@ -75,6 +75,14 @@ OPS: Final = (
         ),
     ),
     Table(
+        "coverage_days",
+        "ops",
+        "due and missing stamps of one source, endpoint and instrument on one day, by the newest answers",
+        ("source", "endpoint", "instrument", "date"),
+        ("source", "endpoint", "instrument", "target", "expected", "received", "missing", "refused", "complete", "recorded_at", "date"),
+        cautions=("endpoints without a regular grid have no stamps that are due: coverage says whether their windows were answered",),
+    ),
+    Table(
         "outcomes",
         "ops",
         "one step of one run, also when it failed",
