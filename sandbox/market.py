@@ -171,6 +171,13 @@ class Market(ABC):
         """`circulating` in USD by day (stamp = day start) as shown NOW; None = total of all; unknown coin: None."""
 
     @abstractmethod
+    def chain_metrics(self, asset: str) -> Rows | None:
+        """`inflow`, `outflow` (exchanges', USD), `supply` (coins), `price` (USD), `completed` (Unix seconds) by day (stamp = day start).
+
+        As shown NOW; `asset` is BTC, ETH or USDT_ETH (Tether on Ethereum), None for any other.
+        """
+
+    @abstractmethod
     def fear_greed(self) -> Rows:
         """`value` 0..100 by day."""
 

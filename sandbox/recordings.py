@@ -9,6 +9,7 @@
 | stablecoin_supply_daily, stablecoin_total_supply_daily | DefiLlama charts, days that are over |
 | fear_greed_daily | alternative.me |
 | deribit_option_chain_daily | the newest chain that was captured by now; its rows were asked one by one, so their index moves a little |
+| coinmetrics_btc_daily, coinmetrics_usdt_eth_daily | chain metrics of BTC and of USDT on Ethereum, from the instant each day was complete |
 | deribit_dvol_btc_daily | DVOL of BTC at 1D; at other resolutions and for ETH nothing |
 
 The stamps of taker flow are the bucket's START and those of open interest are the snapshot's instant: measured on this set against
@@ -43,6 +44,8 @@ FILES: Final = (
     "fear_greed_daily",
     "deribit_option_chain_daily",
     "deribit_dvol_btc_daily",
+    "coinmetrics_btc_daily",
+    "coinmetrics_usdt_eth_daily",
 )
 #: our column -> the recording's
 _CHAIN: Final = {
@@ -115,6 +118,7 @@ class RecordedMarket(Market):
         spans["alternative_me.fng"] = self._fear_greed.at
         spans["deribit.dvol.1D.BTC"] = self._dvol.at
         spans |= {f"deribit.options.{coin}": np.array([chain.at_us // 1000 for chain in held]) for coin, held in self._chains.items()}
+        spans |= {f"coinmetrics.{asset}": rows.at for asset, rows in self._metrics.items()}
         shown = {name: [from_ms(int(at[0])).isoformat(), from_ms(int(at[-1])).isoformat()] for name, at in spans.items()}
         return {"market": self.kind, "recording": str(self.folder), "spans": shown}
 
@@ -226,6 +230,25 @@ class RecordedMarket(Market):
         names = {"open": "dvol_open", "high": "dvol_high", "low": "dvol_low", "close": "dvol"}
         return Rows(_stamps(held["timestamp"]), {name: held[column].to_numpy(dtype=np.float64) for name, column in names.items()})
 
+    @cached_property
+    def _metrics(self) -> dict[str, Rows]:
+        out = {}
+        for asset, name in (("BTC", "coinmetrics_btc_daily"), ("USDT_ETH", "coinmetrics_usdt_eth_daily")):
+            held = self._read(name).sort_values("time")
+            unknown = np.full(len(held), np.nan)
+            columns = {
+                ours: held[theirs].to_numpy(dtype=np.float64) if theirs in held else unknown
+                for ours, theirs in (
+                    ("inflow", "FlowInExUSD"),
+                    ("outflow", "FlowOutExUSD"),
+                    ("supply", "SplyCur"),
+                    ("price", "PriceUSD"),
+                    ("completed", "AssetEODCompletionTime"),
+                )
+            }
+            out[asset] = Rows(_days(held["time"]), columns)
+        return out
+
     # the interface
 
     def positioning(self, symbol: str, step_ms: int, start_ms: int, end_ms: int) -> Rows:
@@ -285,6 +308,10 @@ class RecordedMarket(Market):
     def supply(self, coin_id: str | None) -> Rows | None:
         rows = self._supplies.get(coin_id)
         return None if rows is None else rows.between(0, self.now_ms() - DAY_MS)
+
+    def chain_metrics(self, asset: str) -> Rows | None:
+        rows = self._metrics.get(asset)
+        return None if rows is None else rows.take(rows["completed"] * 1000.0 <= self.now_ms())
 
     def fear_greed(self) -> Rows:
         return self._fear_greed.between(0, self.now_ms())

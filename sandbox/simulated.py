@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from sandbox import options
+from sandbox import onchain, options
 from sandbox.market import COINS, DAY_MS, HOUR_MS, RATIOS, Aggregate, Chain, Contract, Floats, Market, Rows, Stamps
 from sandbox.simulation import (
     ASSET,
@@ -100,6 +100,7 @@ class SimulatedMarket(Market):
     def _compute(self, steps: int) -> None:
         state = market_path(self.seed, steps)
         self._lit = state[MARKET.index("outage")] == 0.0
+        self._heat = state[MARKET.index("heat")]
         for number, contract in enumerate(self.contracts):
             raw = asset_path(self.seed, number, state, np.array(_PARAMETERS[contract.asset]))
             path = self._paths[contract.symbol] = self._served(number, contract, dict(zip(ASSET, raw, strict=True)))
@@ -334,6 +335,19 @@ class SimulatedMarket(Market):
         part = min(1.0, hours / 24.0)
         error = 0.0025 * normal(self.seed, 80 + number, d) * (1.0 - hours / 26.0)
         return float(settled[d] ** (1.0 - part) * settled[d + 1] ** part * (1.0 + error))
+
+    def chain_metrics(self, asset: str) -> Rows | None:
+        days = self._now_steps() // STEPS_A_DAY
+        if asset == onchain.TETHER:
+            supply = onchain.SHARE * self._supplied(0, days)[1:]
+            return onchain.shown(self.seed, asset, GENESIS_MS, self.now_ms(), onchain.Days(supply=supply))
+        if asset not in onchain.COINS:
+            return None
+        path, steps = self._paths[f"{asset}USDT"].columns, days * STEPS_A_DAY
+        close, heat, volume = (values[:steps].reshape(days, -1) for values in (path["close"], self._heat, path["volume"]))
+        moved = volume.sum(axis=1) / _PARAMETERS[asset][PARAMETERS.index("volume")]
+        held = onchain.Days(price=close[:, -1], heat=heat.mean(axis=1), activity=moved)
+        return onchain.shown(self.seed, asset, GENESIS_MS, self.now_ms(), held)
 
     def fear_greed(self) -> Rows:
         """From past BTC returns and volatility; the value of day D uses prices up to D 00:00. First value 31 days after genesis."""

@@ -154,5 +154,8 @@ class VenueMarket(Market):
     def supply(self, coin_id: str | None) -> Rows | None:
         return self.base.supply(coin_id)
 
+    def chain_metrics(self, asset: str) -> Rows | None:
+        return self.base.chain_metrics(asset)
+
     def fear_greed(self) -> Rows:
         return self.base.fear_greed()

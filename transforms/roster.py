@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from transforms.sources.contract import Source
 
 #: source name -> slots of its Airflow pool (one pool per venue; requests within a slot are limited by the source's own budgets).
-SOURCES: Final[dict[str, int]] = {"binance": 1, "bybit": 1, "deribit": 1, "coinalyze": 1, "defillama": 1, "alternative_me": 1, "okx": 1}
+SOURCES: Final[dict[str, int]] = {"binance": 1, "bybit": 1, "deribit": 1, "coinalyze": 1, "defillama": 1, "alternative_me": 1, "okx": 1, "coinmetrics": 1, "bitmex": 1}
 
 #: Who is asked every hour, and who once a day; history asks everybody.
-HOURLY_SOURCES: Final[tuple[str, ...]] = ("binance", "bybit", "deribit", "okx")
-DAILY_SOURCES: Final[tuple[str, ...]] = ("coinalyze", "defillama", "alternative_me")
+HOURLY_SOURCES: Final[tuple[str, ...]] = ("binance", "bybit", "deribit", "okx", "bitmex")
+DAILY_SOURCES: Final[tuple[str, ...]] = ("coinalyze", "defillama", "alternative_me", "coinmetrics")
 
 #: Assets the hourly index covers, in the order they are shown.
 HOURLY_ASSETS: Final[tuple[str, ...]] = ("BTC", "ETH", "SOL")

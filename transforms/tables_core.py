@@ -182,6 +182,18 @@ CORE: Final = (
         cautions=("the source rewrites its history: read the revision that was known at your instant",),
     ),
     Table(
+        "chain_metrics",
+        "core",
+        "one metric of one asset's chain on one day",
+        ("source", "asset", "metric", "as_of"),
+        ("source", "asset", "metric", "as_of", "known_at", "metric_value", "metric_unit", *_LOADED),
+        cautions=(
+            "exchange flows are restated for weeks (the sign of BTC's net flow differs on 22 % of days): read the revision known at your instant",
+            "which addresses count as exchanges' is the vendor's label set; its version is not published, so no row carries it",
+            "coinmetrics: Creative Commons BY-NC 4.0, so commercial use needs the vendor's consent",
+        ),
+    ),
+    Table(
         "reference_index",
         "core",
         "a third party's index on one day",

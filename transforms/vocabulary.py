@@ -10,12 +10,14 @@ from typing import Final
 
 from transforms.columns import (
     BANDS,
+    CHAIN_METRICS,
     COMPONENTS,
     CONTRACT_UNITS,
     FAMILIES,
     FUNDING_KINDS,
     INDICES,
     MARKETS,
+    METRIC_UNITS,
     NATIVE_UNITS,
     OPTION_TYPES,
     PAYOFFS,
@@ -37,12 +39,14 @@ from transforms.columns_index import INDEX_COLUMNS
 
 __all__ = [
     "BANDS",
+    "CHAIN_METRICS",
     "COMPONENTS",
     "CONTRACT_UNITS",
     "FAMILIES",
     "FUNDING_KINDS",
     "INDICES",
     "MARKETS",
+    "METRIC_UNITS",
     "NATIVE_UNITS",
     "OPTION_TYPES",
     "PAYOFFS",
@@ -222,6 +226,15 @@ VOCABULARY: Final[dict[str, Column]] = _columns(
     # chain and reference
     Column("stablecoin", "string", "", "ticker of the stablecoin, or ALL for the source's own total"),
     Column("circulating_usd", "float", "USD", "circulating supply at its peg", minimum=0.0),
+    Column(
+        "metric",
+        "string",
+        "",
+        "what is counted on the chain in the day that ends at as_of: coins sent to exchanges or away from them, coins in existence, price of one",
+        allowed=CHAIN_METRICS,
+    ),
+    Column("metric_value", "float", "see metric_unit", "the day's value; flows over the day, supply and price at its end", minimum=0.0),
+    Column("metric_unit", "string", "", "unit of metric_value: USD (per coin for a price) or coins", allowed=METRIC_UNITS),
     Column("reference", "string", "", "name of a third party's index, kept for comparison only"),
     Column("reference_value", "float", "points 0..100", "value of a third party's index", minimum=0.0, maximum=100.0),
     Column("reference_label", "string", "", "the third party's own word for the value"),
