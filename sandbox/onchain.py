@@ -24,7 +24,7 @@ TETHER: Final = "USDT_ETH"
 SHARE: Final = 0.46
 ROUNDS: Final = 4
 #: spread of what the vendor knows wrong at first, of each side
-ERROR: Final = 0.08
+ERROR: Final = 0.09
 _STREAMS: Final = {"BTC": 1900, "ETH": 1910, TETHER: 1920}
 #: 1970-01-01 was one: so many days after a Tuesday
 _THURSDAY: Final = 2

@@ -17,7 +17,11 @@ CORE: Final = (
         "one price bar of one instrument",
         (*_MEASURED, "interval_h"),
         (*_WHO, "interval_h", "open_usd", "high_usd", "low_usd", "close_usd", "volume_base", "taker_buy_base", "trades", *_LOADED),
-        cautions=("as_of is the bar's END; venues stamp the open", "USDT quotes are taken as USD: a USDT depeg moves every price here"),
+        cautions=(
+            "as_of is the bar's END; venues stamp the open",
+            "USDT quotes are taken as USD: a USDT depeg moves every price here",
+            "bitmex: the open is the close of the bar before",
+        ),
         rules=(
             Rule("LOW_ABOVE_HIGH", "not_above", ("low_usd", "high_usd"), "critical", meaning="low <= high"),
             Rule("CLOSE_ABOVE_HIGH", "not_above", ("close_usd", "high_usd"), "critical", meaning="close <= high"),

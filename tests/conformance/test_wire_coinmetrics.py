@@ -1,7 +1,6 @@
 """The sandbox's Coin Metrics: what the source asks it answers whole, in pages, and it restates flows as the vendor does."""
 
 import json
-from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -161,10 +160,21 @@ def test_tuesdays_are_counted():
     assert tuesdays(since[1:], int(utc("2026-11-23T23:59").timestamp())).tolist() == [0] * 7
 
 
+def at(*moments, asset="BTC", seed=7):
+    """What one and the same market shows at these instants: it is a function of them (see below)."""
+    clock = [to_ms(max(moments))]
+    market = SimulatedMarket(seed, lambda: clock[0])
+    found = []
+    for moment in moments:
+        clock[0] = to_ms(moment)
+        found.append(market.chain_metrics(asset))
+    return found
+
+
 @pytest.mark.parametrize("asset", ["BTC", "ETH"])
 def test_f3_flows_are_restated_on_tuesdays_until_they_are_final(asset):
     """Supply, price and completion never move; of flows, the days of the last four Tuesdays do, and no older one."""
-    captures = [SimulatedMarket(7, frozen(utc("2026-11-23T23:00") + n * 7 * DAY)).chain_metrics(asset) for n in range(ROUNDS + 2)]
+    captures = at(*(utc("2026-11-23T23:00") + n * 7 * DAY for n in range(ROUNDS + 2)), asset=asset)
     count = len(captures[0])
     for before, after in pairwise(captures):
         for name in ("supply", "price", "completed"):
@@ -179,14 +189,13 @@ def test_f3_flows_are_restated_on_tuesdays_until_they_are_final(asset):
 def test_f3_the_sign_of_the_net_flow_changes_about_as_often_as_recorded():
     """22 % of days for BTC between two recorded captures; first and final value of simulated days, over several seeds."""
     changed = []
-    for seed in range(2):
-        last = SimulatedMarket(seed, frozen(utc("2026-03-01"))).chain_metrics("BTC")
+    for seed in range(3):
+        mondays = [utc("2025-01-06T23:00") + weeks * 7 * DAY for weeks in range(6, 50, 4)]
+        *early, last = at(*mondays, utc("2026-03-01"), seed=seed)
         final = last["inflow"] - last["outflow"]
-        for weeks in range(6, 50, 4):
-            day = utc("2025-01-06") + weeks * 7 * DAY + timedelta(hours=23)
-            early = SimulatedMarket(seed, frozen(day)).chain_metrics("BTC")
-            net = (early["inflow"] - early["outflow"])[-6:]
-            changed += (np.sign(net) != np.sign(final[len(early) - 6 : len(early)])).tolist()
+        for capture in early:
+            net = (capture["inflow"] - capture["outflow"])[-6:]
+            changed += (np.sign(net) != np.sign(final[len(capture) - 6 : len(capture)])).tolist()
     assert 0.14 < np.mean(changed) < 0.30
 
 
