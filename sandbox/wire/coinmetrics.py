@@ -76,7 +76,7 @@ class Community:
         start, end = _day(params, "start_time", 0), _day(params, "end_time", self.market.now_ms())
         rows = [row for asset in sorted(assets) for row in self._rows(asset, metrics, start, end)]
         skipped = _offset(params.get("next_page_token", ""))
-        ahead = rows[skipped:] if side == "start" else rows[: len(rows) - skipped]
+        ahead = rows[skipped:] if side == "start" else rows[: max(0, len(rows) - skipped)]
         page = ahead[: int(size)] if side == "start" else ahead[-int(size) :]
         body = f'{{"data":[{",".join(page)}]'
         if len(page) < len(ahead):

@@ -136,6 +136,24 @@ def test_refusals_are_the_vendors_and_the_source_names_them(params, status, kind
     assert kind in verdict.detail
 
 
+@given(
+    path=st.sampled_from([PATH, "/", "/timeseries"]),
+    params=st.dictionaries(
+        st.sampled_from(["assets", "metrics", "frequency", "start_time", "end_time", "page_size", "paging_from", "next_page_token"]),
+        st.one_of(
+            st.text(max_size=8),
+            st.integers().map(str),
+            st.sampled_from(["btc", "usdt_eth", "SplyCur", "1d", "2026-11-01", "start", "MC45OTk5"]),
+        ),
+    ),
+)
+@settings(max_examples=60, deadline=None)
+def test_no_question_breaks_the_vendor(path, params):
+    reply = HOSTS["coinmetrics.api"].answer(Query(path, params))
+    assert reply.status in (200, 400, 403, 404)
+    json.loads(reply.body)
+
+
 def test_the_eleventh_request_in_six_seconds_is_told_to_wait():
     clock = [0.0]
     hosts = venues(MARKET, lambda: clock[0])
