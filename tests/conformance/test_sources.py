@@ -39,6 +39,8 @@ each = pytest.mark.parametrize("payload", ALL, ids=str)
 GRIDDED = [payload for payload in ALL if payload.ask.series.step is not None]
 each_gridded = pytest.mark.parametrize("payload", GRIDDED, ids=str)
 each_json = pytest.mark.parametrize("payload", JSON, ids=str)
+#: answers whose lists are paired by their places: there the order is part of what is said
+PAIRED = {"metaAndAssetCtxs"}
 each_source = pytest.mark.parametrize("name", SOURCES)
 
 
@@ -254,6 +256,8 @@ def test_order_and_spacing_do_not_matter(payload, data):
     def shuffled(node: Any) -> Any:
         if isinstance(node, dict):
             return {key: shuffled(node[key]) for key in data.draw(st.permutations(sorted(node)))}
+        if isinstance(node, list) and payload.endpoint in PAIRED:
+            return [shuffled(part) for part in node]
         if isinstance(node, list) and node and isinstance(node[0], dict | list):
             return data.draw(st.permutations([shuffled(part) for part in node]))
         return node
