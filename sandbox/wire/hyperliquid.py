@@ -6,6 +6,7 @@ Documents: https://hyperliquid.gitbook.io/hyperliquid-docs/for-developers/api/in
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -84,20 +85,19 @@ class Info:
         held = self.market.positioning(contract.symbol, finest * MINUTE_MS, now - 24 * HOUR_MS, now)
         day = self.market.bars(contract.symbol, HOUR_MS, now - 25 * HOUR_MS, now)
         state = self.market.premium(contract.symbol)
-        known = state["mark"] == state["mark"]
-        mark, oracle = (state["mark"], state["index"]) if known else (float(day["close"][-1]), float(day["close"][-1]))
-        rate = state["rate"] if known else 0.0
+        mark, oracle = state["mark"], state["index"]
+        impact = _text(mark, ".10g")
         return {
-            "funding": f"{rate:.10f}",
-            "openInterest": f"{held['oi_base'][-1]:.5f}" if len(held) else "0.0",
-            "prevDayPx": f"{day['open'][0]:.8g}",
-            "dayNtlVlm": f"{day['quote_volume'][-24:].sum():.4f}",
-            "premium": f"{(mark - oracle) / oracle:.10f}" if known else None,
-            "oraclePx": f"{oracle:.10g}",
-            "markPx": f"{mark:.10g}",
-            "midPx": f"{mark:.10g}",
-            "impactPxs": [f"{mark:.10g}", f"{mark:.10g}"],
-            "dayBaseVlm": f"{day['volume'][-24:].sum():.5f}",
+            "funding": _text(state["rate"], ".10f"),
+            "openInterest": _text(float(held["oi_base"][-1]) if len(held) else math.nan, ".5f"),
+            "prevDayPx": _text(float(day["open"][0]) if len(day) else math.nan, ".8g"),
+            "dayNtlVlm": _text(float(day["quote_volume"][-24:].sum()) if len(day) else math.nan, ".4f"),
+            "premium": _text((mark - oracle) / oracle, ".10f"),
+            "oraclePx": _text(oracle, ".10g"),
+            "markPx": impact,
+            "midPx": impact,
+            "impactPxs": None if impact is None else [impact, impact],
+            "dayBaseVlm": _text(float(day["volume"][-24:].sum()) if len(day) else math.nan, ".5f"),
         }
 
     @staticmethod
@@ -164,6 +164,11 @@ def spelled(contract: Contract) -> str:
     """The venue's name: k for a thousand coins."""
     asset, multiplier = coin(contract.symbol.removesuffix("USDT"))
     return f"k{asset}" if multiplier == 1000.0 else asset
+
+
+def _text(value: float, code: str) -> str | None:
+    """A number in the venue's dress; null where the market does not hold it."""
+    return None if math.isnan(value) else format(value, code)
 
 
 def _range(asked: Mapping[str, Any]) -> tuple[int, int]:

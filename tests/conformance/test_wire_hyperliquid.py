@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from sandbox.market import frozen
+from sandbox.recordings import RecordedMarket
 from sandbox.server import venues
 from sandbox.simulated import SimulatedMarket
 from sandbox.wire.reply import Query
 from tests.payloads.reader import one
 from transforms.instruments import tradable
 from transforms.roster import source
-from transforms.sources.contract import Answer
+from transforms.sources.contract import Answer, Instrument
 from transforms.sources.hyperliquid import CANDLES, CONTEXTS, FUNDING, META
 from transforms.windows import HOUR, Window, to_ms, utc
 
@@ -228,3 +229,18 @@ def test_another_path_is_not_there(hosts):
 
 def test_windows_end_with_the_hour_that_is_over(planned):
     assert {series.window.end for series in planned if series.step == HOUR} == {utc("2026-11-22T13:00")}
+
+
+@pytest.mark.recordings
+def test_what_a_recording_does_not_hold_is_null_and_put_aside(recordings):
+    """The recordings hold bars and settlements of this clock, but no marks: nothing is invented for them."""
+    now = utc("2026-05-20T13:07")
+    hosts = venues(RecordedMarket(recordings, frozen(now)), lambda: 0.0, 1e9)
+    window = Window(utc("2026-05-19"), utc("2026-05-20T13:00"))
+    for series in HYPERLIQUID.plan(window, [Instrument("BTC", "hyperliquid", "BTC")], now):
+        for ask in HYPERLIQUID.asks(series):
+            answer = Answer(200, posted(hosts, ask.body.encode()).body, now, {"Content-Type": "application/json"})
+            found = HYPERLIQUID.decode(ask, answer)
+            rows = sum(table.num_rows for table in found.tables.values())
+            assert (rows > 0) is (series.endpoint != CONTEXTS)
+            assert {reject.reason_code for reject in found.rejects} <= ({"SHAPE", "MISSING"} if series.endpoint == CONTEXTS else set())

@@ -60,6 +60,13 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "paid every hour: recorded settlements of 2024-01-01..2026-08-22 lie one hour apart (PITFALLS C2)",
         utc("2024-01-01"),
     ),
+    Entry(
+        "hyperliquid",
+        "metaAndAssetCtxs",
+        "funding_interval_h",
+        None,
+        "as fundingHistory: before the first recorded hourly row nobody can say",
+    ),
     # --- settled funding
     Entry("hyperliquid", "fundingHistory", "lag", MINUTE, LAG_1),
     Entry("hyperliquid", "fundingHistory", "rate_scale", 1.0, _FRACTION),

@@ -92,7 +92,7 @@ class Positions(_Row):
 
 
 class Candle(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
-    """A positional row; `quote_volume` is in the quote asset."""
+    """A positional row; `quote_volume` is in the quote asset. A replayed recording may not hold it; the venue always sends it."""
 
     opened: str
     open: str
@@ -100,7 +100,7 @@ class Candle(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=Fal
     low: str
     close: str
     volume: str
-    quote_volume: str
+    quote_volume: str | None
 
 
 class Price(_Row):

@@ -243,7 +243,8 @@ def candles(ask: Ask, answer: Answer) -> Decoded:
         for name in ("open", "high", "low", "close")
     }
     volume = sieve.texts("volume_base", [row.volume for row in rows], multiplier)
-    trades = np.array([row.trades for row in rows], dtype=np.int64)
+    trades = np.array([row.trades or 0 for row in rows], dtype=np.int64)
+    counted = np.array([row.trades is not None for row in rows], dtype=np.bool_)
     sieve.single([as_of], [*prices.values(), volume, trades])
     table = sieve.table(
         {
@@ -252,7 +253,7 @@ def candles(ask: Ask, answer: Answer) -> Decoded:
             **prices,
             "volume_base": volume,
             "taker_buy_base": None,
-            "trades": trades,
+            "trades": Nullable(trades, counted),
         }
     )
     return Decoded({"candles": table}, sieve.rejects, read.notes)

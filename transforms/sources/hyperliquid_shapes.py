@@ -72,7 +72,8 @@ class Funding(_Row):
 
 
 class Candle(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """t, T: first and last millisecond. s: coin. i: interval. v: amount in base units. n: trades."""
+    """t, T: first and last millisecond. s: coin. i: interval. v: amount in base units. n: trades, always sent by the venue;
+    a replayed recording may not hold them."""
 
     opened: Millis = msgspec.field(name="t")
     closed: Millis = msgspec.field(name="T")
@@ -83,7 +84,7 @@ class Candle(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     low: str = msgspec.field(name="l")
     close: str = msgspec.field(name="c")
     volume: str = msgspec.field(name="v")
-    trades: Count = msgspec.field(name="n")
+    trades: Count | None = msgspec.field(name="n")
 
 
 def venue_error(body: bytes) -> str:
