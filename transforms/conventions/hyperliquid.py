@@ -42,7 +42,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "reference venues such as Hyperliquid and dYdX headline') and Bitquery. Two-sided: openinteresthistory in "
         "https://docs.hydromancer.xyz and a reply of @BinanceFutures of 2025-07. The venue's own document does not say. Taken as one-sided, as "
         "served. If that is wrong, this venue's coins and USD are twice too high, its links ln(q_t / q_t-1) are right all the same, and its "
-        "weight among seven recorded venues on 2026-03 falls from 13 % to 7 % for BTC (tests/unit/test_hyperliquid_recorded.py)",
+        "weight among seven recorded venues on 2026-03-07 falls from 13 % to 7 % for BTC (tests/unit/test_hyperliquid_recorded.py)",
     ),
     Entry("hyperliquid", "metaAndAssetCtxs", "rate_scale", 1.0, f"funding and premium as in fundingHistory: {_FRACTION}"),
     Entry(
