@@ -136,3 +136,6 @@ class RecordedVenue(Market):
 
     def fear_greed(self) -> Rows:
         return self.base.fear_greed()
+
+    def chain_metrics(self, asset: str) -> Rows | None:
+        return self.base.chain_metrics(asset)

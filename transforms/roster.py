@@ -9,11 +9,23 @@ if TYPE_CHECKING:
     from transforms.sources.contract import Source
 
 #: source name -> slots of its Airflow pool (one pool per venue; requests within a slot are limited by the source's own budgets).
-SOURCES: Final[dict[str, int]] = {"binance": 1, "bybit": 1, "deribit": 1, "coinalyze": 1, "defillama": 1, "alternative_me": 1, "okx": 1, "coinmetrics": 1, "bitmex": 1, "hyperliquid": 1, "bitget": 1}
+SOURCES: Final[dict[str, int]] = {
+    "binance": 1,
+    "bybit": 1,
+    "okx": 1,
+    "deribit": 1,
+    "hyperliquid": 1,
+    "bitmex": 1,
+    "bitget": 1,
+    "coinalyze": 1,
+    "defillama": 1,
+    "coinmetrics": 1,
+    "alternative_me": 1,
+}
 
 #: Who is asked every hour, and who once a day; history asks everybody.
-HOURLY_SOURCES: Final[tuple[str, ...]] = ("binance", "bybit", "deribit", "okx", "bitmex", "hyperliquid", "bitget")
-DAILY_SOURCES: Final[tuple[str, ...]] = ("coinalyze", "defillama", "alternative_me", "coinmetrics")
+HOURLY_SOURCES: Final[tuple[str, ...]] = ("binance", "bybit", "okx", "deribit", "hyperliquid", "bitmex", "bitget")
+DAILY_SOURCES: Final[tuple[str, ...]] = ("coinalyze", "defillama", "coinmetrics", "alternative_me")
 
 #: Assets the hourly index covers, in the order they are shown.
 HOURLY_ASSETS: Final[tuple[str, ...]] = ("BTC", "ETH", "SOL")
