@@ -15,16 +15,28 @@ SOURCES: Final[dict[str, int]] = {
     "okx": 1,
     "deribit": 1,
     "hyperliquid": 1,
+    "gate": 1,
+    "kraken_futures": 1,
     "bitmex": 1,
     "bitget": 1,
     "coinalyze": 1,
     "defillama": 1,
     "coinmetrics": 1,
-    "alternative_me": 1, "gate": 1, "kraken_futures": 1,
+    "alternative_me": 1,
 }
 
 #: Who is asked every hour, and who once a day; history asks everybody.
-HOURLY_SOURCES: Final[tuple[str, ...]] = ("binance", "bybit", "okx", "deribit", "hyperliquid", "bitmex", "bitget", "gate", "kraken_futures")
+HOURLY_SOURCES: Final[tuple[str, ...]] = (
+    "binance",
+    "bybit",
+    "okx",
+    "deribit",
+    "hyperliquid",
+    "gate",
+    "kraken_futures",
+    "bitmex",
+    "bitget",
+)
 DAILY_SOURCES: Final[tuple[str, ...]] = ("coinalyze", "defillama", "coinmetrics", "alternative_me")
 
 #: Assets the hourly index covers, in the order they are shown.
