@@ -74,7 +74,13 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         1.0,
         "relativeFundingRate is a fraction of the position's value; fundingRate is money per contract (PITFALLS C6)",
     ),
-    Entry("kraken_futures", "historicalfundingrates", "funding_interval_h", 1.0, "Kraken settles hourly (document, PITFALLS C6)"),
+    Entry(
+        "kraken_futures",
+        "historicalfundingrates",
+        "funding_interval_h",
+        1.0,
+        "the venue's daily premium divided by its fundingRateCoefficient of 24; a third party was served 24 hourly stamps of funding a day in 2026",
+    ),
     Entry(
         "kraken_futures",
         "historicalfundingrates",
