@@ -234,7 +234,7 @@ class RecordedMarket(Market):
     def _metrics(self) -> dict[str, Rows]:
         out = {}
         for asset, name in (("BTC", "coinmetrics_btc_daily"), ("USDT_ETH", "coinmetrics_usdt_eth_daily")):
-            held = self._read(name).sort_values("time")
+            held = self.read(name).sort_values("time")
             unknown = np.full(len(held), np.nan)
             columns = {
                 ours: held[theirs].to_numpy(dtype=np.float64) if theirs in held else unknown

@@ -233,7 +233,7 @@ def test_windows_end_with_the_hour_that_is_over(planned):
 
 @pytest.mark.recordings
 def test_what_a_recording_does_not_hold_is_null_and_put_aside(recordings):
-    """The recordings hold bars and settlements of this clock, but no marks: nothing is invented for them."""
+    """The recordings hold settlements of this clock, but neither bars nor marks: nothing is invented for them."""
     now = utc("2026-05-20T13:07")
     hosts = venues(RecordedMarket(recordings, frozen(now)), lambda: 0.0, 1e9)
     window = Window(utc("2026-05-19"), utc("2026-05-20T13:00"))
@@ -242,5 +242,5 @@ def test_what_a_recording_does_not_hold_is_null_and_put_aside(recordings):
             answer = Answer(200, posted(hosts, ask.body.encode()).body, now, {"Content-Type": "application/json"})
             found = HYPERLIQUID.decode(ask, answer)
             rows = sum(table.num_rows for table in found.tables.values())
-            assert (rows > 0) is (series.endpoint != CONTEXTS)
+            assert (rows > 0) is (series.endpoint == "fundingHistory")
             assert {reject.reason_code for reject in found.rejects} <= ({"SHAPE", "MISSING"} if series.endpoint == CONTEXTS else set())

@@ -167,7 +167,8 @@ def interest(
     if unit == "usd":
         coins, worth = Nullable(native, ~every), Nullable(native / sides, every)
     elif unit in ("base", "contracts"):
-        coins = Nullable(native * (size if unit == "contracts" else 1.0) * multiplier / sides, every)
+        with np.errstate(invalid="ignore"):  # what is not finite is refused already
+            coins = Nullable(native * (size if unit == "contracts" else 1.0) * multiplier / sides, every)
         worth = Nullable(native, ~every) if usd is None else Nullable(usd.values / sides, usd.valid)
     else:
         raise LookupError(f"found unit {unit!r} of {series.source} {series.endpoint}; known are base, contracts, usd")
