@@ -288,4 +288,11 @@ VOCABULARY: Final[dict[str, Column]] = _columns(
         "hex",
         "SHA-256 over what the partition was computed from: content hashes of its inputs, specification and code",
     ),
+    Column("detector", "string", "", "which detector spoke (docs/detectors.md)"),
+    Column("series", "string", "", "column=value that narrows the instrument to one series; empty: all its rows"),
+    Column("consequence", "string", "", "quarantine = the rows are wrong; flag = somebody should look", allowed=("quarantine", "flag")),
+    Column("observed_value", "float", "see detail", "the number that broke the detector's rule", nullable=True),
+    Column("expected_value", "float", "see detail", "what the rule wanted instead", nullable=True),
+    Column("suggested_factor", "float", "", "multiply the suspect values by this; null where no factor repairs them", nullable=True),
+    Column("rows_affected", "int", "rows", "suspect rows known when the finding was written", minimum=0),
 )

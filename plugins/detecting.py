@@ -1,0 +1,50 @@
+"""The detectors at the lake's door: what a load should see besides its rows, and findings as evidence. No lake in here: the caller reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from transforms.detectors import DETECTORS, Inputs, find_all, suspect, to_table
+
+
+class Inspected(NamedTuple):
+    """`findings`: rows of ops.findings. `quarantine`, `flag`: masks over the rows of each table given, by table."""
+
+    findings: pa.Table
+    quarantine: dict[str, np.ndarray]
+    flag: dict[str, np.ndarray]
+
+
+def lookback(table: str) -> timedelta:
+    """How much of a core table before the rows that arrived the detectors need."""
+    return timedelta(hours=max((one.lookback_h for one in DETECTORS if table in one.reads), default=0.0))
+
+
+def inspect(
+    tables: Mapping[str, pa.Table],
+    run_id: str,
+    recorded_at: datetime,
+    *,
+    arrived: Mapping[str, pa.Table] | None = None,
+    coverage: pa.Table | None = None,
+    since: datetime | None = None,
+) -> Inspected:
+    """Run every detector over core tables (the rows that arrived and `lookback` before them, all revisions, any order).
+
+    arrived: decoded rows before the merge. coverage: rows of ops.coverage of this load. since: findings that end before it are old news
+    and are left out. A row that is suspect for two reasons is in both masks.
+    """
+    found = find_all(Inputs(tables, arrived or {}, coverage))
+    if since is not None:
+        first = int(since.timestamp() * 1_000_000)
+        found = [one for one in found if one.window_end >= first]
+    return Inspected(
+        to_table(found, run_id, recorded_at),
+        {name: suspect(name, rows, found, "quarantine") for name, rows in tables.items()},
+        {name: suspect(name, rows, found, "flag") for name, rows in tables.items()},
+    )
