@@ -92,7 +92,8 @@ class Detector(ABC):
 class Lines:
     """The newest revision of each row of one table, sorted into tracks; track n is rows starts[n]..starts[n+1]-1, by as_of.
 
-    names: (source, venue, instrument, asset, part) per track. known: when the row and all before it in its track were known.
+    names: (source, venue, instrument, asset, part) per track. own_known: when the row was known; known: when it and all before it in its
+    track were.
     """
 
     table: str
@@ -102,6 +103,7 @@ class Lines:
     track: Ints
     as_of: Ints
     known: Ints
+    own_known: Ints
     values: dict[str, Floats]
 
     @property
@@ -149,11 +151,12 @@ def lines(inputs: Inputs, table: str, columns: Sequence[str]) -> Lines:
     last[:-1] = (track[1:] != track[:-1]) | (when[1:] != when[:-1])
     order, track, when = order[last], track[last], when[last]
     starts = np.searchsorted(track, np.arange(len(names) + 1)).astype(np.int64)
-    known = known_at[order]
+    own_known = known_at[order]
+    known = own_known.copy()
     for a, b in pairwise(starts):
         known[a:b] = np.maximum.accumulate(known[a:b])
     held = {name: floats(rows.column(name))[order] for name in columns}
-    return Lines(table, PARTS.get(table, ""), names, starts, track, when, known, held)
+    return Lines(table, PARTS.get(table, ""), names, starts, track, when, known, own_known, held)
 
 
 @dataclass(frozen=True, slots=True)

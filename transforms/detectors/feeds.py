@@ -34,8 +34,8 @@ class DeadRule:
 
     #: zeros in a row; [C] one zero may be the last row of a delisted contract
     zeros: int = 3
-    #: unchanged for this long, and at least so many rows, is dead whatever its past was like
-    constant_h: float = 24.0
+    #: unchanged for this long, and at least so many rows, is dead whatever its past was like; [C] a day of 24 equal hours has 23 h
+    constant_h: float = 20.0
     constant_rows: int = 6
 
 
@@ -66,7 +66,7 @@ class DeadFeed(Detector):
     rule: DeadRule = DeadRule()
     lookback_h = 24 * 7.0
     catches = "a feed that answers zero, or the same number, for ever"
-    rule_text = "3 rows of zero where zero is impossible; or no change for 24 h and 6 rows"
+    rule_text = "3 rows of zero where zero is impossible; or no change for 20 h and 6 rows"
 
     def find(self, inputs: Inputs) -> list[Finding]:
         rule = self.rule

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.asof import micros
-from transforms.detectors.contract import DAY_US, Detector, Finding, Inputs, Lines, Told, findings, identity, lines
+from transforms.asof import micros, newest
+from transforms.detectors.contract import DAY_US, HOUR_US, Detector, Finding, Inputs, Lines, Told, findings, identity, lines
 from transforms.detectors.numbers import trailing_median
 from transforms.estimators import Bools, Floats, Ints
 
@@ -39,6 +39,8 @@ class StressRule:
     moves: float = 6.0
     price_size: float = 0.03
     interest_size: float = 0.08
+    #: bars up to this long after an extreme one are judged too: it is then that a feed shows how late it is
+    stress_h: float = 6.0
     #: a feed that has been silent for longer has ended: that is no delay
     ended_d: float = 3.0
 
@@ -99,7 +101,9 @@ class StaleInStress(Detector):
     rule: StressRule = StressRule()
     lookback_h = 24 * 60.0
     catches = "a feed whose last row is old while price runs: yesterday's calm is shown for today's crash"
-    rule_text = "at a candle that moved 6 normal moves and 3 %, the newest known row is older than 1.5 steps beyond its own habit"
+    rule_text = (
+        "within 6 h of a candle that moved 6 normal moves and 3 %, the newest known row is older than 1.5 steps beyond its own habit"
+    )
 
     def find(self, inputs: Inputs) -> list[Finding]:
         found: list[Finding] = []
@@ -109,7 +113,7 @@ class StaleInStress(Detector):
         for table, columns in WATCHED.items():
             held = lines(inputs, table, columns)
             _, normal = _gaps(held, rule)
-            lag = (held.known - held.as_of).astype(float)
+            lag = (held.own_known - held.as_of).astype(float)
             habit = trailing_median(lag, held.starts, rule.rows, rule.least)
             for n, name in enumerate(held.names):
                 a, b = int(held.starts[n]), int(held.starts[n + 1])
@@ -117,17 +121,17 @@ class StaleInStress(Detector):
                 if b - a <= rule.least or len(mine) == 0:
                     continue
                 at, when = bars.held.as_of[mine], bars.held.known[mine]
-                # cummax of known is ascending, so the newest known row is a search away
-                newest = np.minimum(
-                    a + np.searchsorted(held.known[a:b], when, "right") - 1, a + np.searchsorted(held.as_of[a:b], at, "right") - 1
-                )
-                row = np.maximum(newest, a)
+                track = np.array([a, b])
+                shown = newest(track, held.as_of, held.own_known, at, when, int(rule.ended_d * DAY_US))[0]
+                row = np.maximum(shown, a)
                 age = at - held.as_of[row]
                 with np.errstate(invalid="ignore"):
-                    late = (newest >= a) & (age > rule.steps * (normal[row] + np.maximum(0.0, habit[row]))) & (age < rule.ended_d * DAY_US)
-                for k in np.flatnonzero(late).tolist():
-                    newest_row = int(row[k])
-                    one = self._finding(held, n, newest_row, int(at[k]), int(when[k]), float(normal[newest_row]))
+                    late = (shown >= a) & (age > rule.steps * (normal[row] + np.maximum(0.0, habit[row]))) & (age < rule.ended_d * DAY_US)
+                # one finding a silence: at the first bar that proves it
+                proofs = np.flatnonzero(late)
+                for k in proofs[np.unique(row[proofs], return_index=True)[1]].tolist():
+                    last = int(row[k])
+                    one = self._finding(held, n, last, int(at[k]), int(when[k]), float(normal[last]))
                     found.append(one)
         return found
 
@@ -171,13 +175,19 @@ class _Bars:
             self.tracks.setdefault((name[1], name[3]), []).append(n)
 
     def extreme(self) -> dict[tuple[str, str], Ints]:
-        """Rows whose own bar is extreme, by venue and asset."""
+        """Rows whose own bar is extreme or follows such a one closely, by venue and asset."""
         with np.errstate(invalid="ignore"):
             hit = np.abs(self.step) > np.maximum(self.usual, self.rule.price_size)
         found = {}
         for key, tracks in self.tracks.items():
-            rows = [np.flatnonzero(hit[self.held.starts[n] : self.held.starts[n + 1]]) + self.held.starts[n] for n in tracks]
-            found[key] = np.concatenate(rows).astype(np.int64)
+            rows = []
+            for n in tracks:
+                a, b = self.held.starts[n], self.held.starts[n + 1]
+                at = np.flatnonzero(hit[a:b])
+                last = np.maximum.accumulate(np.where(hit[a:b], self.held.as_of[a:b], -1))
+                if len(at):
+                    rows.append(a + np.flatnonzero((last >= 0) & (self.held.as_of[a:b] - last <= self.rule.stress_h * HOUR_US)))
+            found[key] = np.concatenate([np.zeros(0, dtype=np.int64), *rows]).astype(np.int64)
         return found
 
     def across(self, name: tuple[str, ...], since: int, until: int) -> tuple[float, float, int]:

@@ -109,7 +109,7 @@ class LabelShift(Detector):
         consequence: str,
         detail: str,
     ) -> list[Finding]:
-        """lags_h: None = one step of the series to either side."""
+        """lags_h: tried besides one step of the series to either side."""
         bad = np.zeros(len(held.as_of), dtype=bool)
         observed, expected = constant(held, np.nan), constant(held, np.nan)
         known = held.known.copy()
@@ -120,7 +120,8 @@ class LabelShift(Detector):
                 continue
             own = _minutes(held.as_of[a:b])
             step = int(np.median(np.diff(own[: rows + 1])))
-            lags = np.array([0, *((-step, step) if lags_h is None else [int(h * HOUR_US) for h in lags_h])], dtype=np.int64)
+            hours = {int(h * HOUR_US) for h in lags_h or ()}
+            lags = np.array([0, *sorted({-step, step} | hours)], dtype=np.int64)
             when = _minutes(other.as_of[c:d])
             place = np.searchsorted(when, own[:, None] + lags[None, :])
             inside = np.minimum(place, d - c - 1)

@@ -71,7 +71,7 @@ class CohortRedraw(Detector):
             since, until = int(held.as_of[row - 1]), int(held.as_of[row])
             n = everyone.get(name[:4])
             witnesses = [(everybody, n)] if n is not None else []
-            witnesses += [(one, m) for one in prices for m in one.tracks.get(name[:3], ())]
+            witnesses += [(one, m) for one in prices for m in one.tracks.get(name[:3], ())][:1]
             moves = []
             for one, m in witnesses:
                 stamps, a, b = one.held.as_of, one.held.starts[m], one.held.starts[m + 1]
@@ -84,7 +84,7 @@ class CohortRedraw(Detector):
         return findings(self, held, Told(bad, step, usual, constant(held, np.nan), "flag", detail, known))
 
     def _prices(self, inputs: Inputs) -> list[_Witness]:
-        """What tells the price: candles, else value / amount of open interest."""
+        """What tells the price, the best first: candles, then value / amount of open interest."""
         found: list[_Witness] = []
         for table, columns in (("candles", ("close_usd",)), ("open_interest", ("open_interest_usd", "open_interest_base"))):
             held = lines(inputs, table, columns)
@@ -99,5 +99,4 @@ class CohortRedraw(Detector):
             for n, name in enumerate(held.names):
                 tracks.setdefault(name[:3], []).append(n)
             found.append(_Witness(held, level, np.maximum(usual, 1e-5), tracks))
-            break
         return found

@@ -23,9 +23,10 @@ class SideRule:
     volume_ratio: float = 3.0
     volume_rows: int = 24
     volume_least: int = 8
-    #: contracts of a venue, and their share, that step at one instant and so prove it without a peer
+    #: contracts of a venue whose median step proves it without a peer
     contracts: int = 3
-    share: float = 0.6
+    #: once the median step of a venue proves it, its contracts may have traded this much on top
+    whole_ratio: float = 1.5
     #: a peer's newest row may be this much older than the instant it speaks for, in steps of the row's own
     peer_age_steps: float = 1.0
     #: rows after the step stay suspect this long; [C] then someone has entered the convention, or the new level is history
@@ -44,12 +45,17 @@ class SideBreak(Detector):
     def find(self, inputs: Inputs) -> list[Finding]:
         rule = self.rule
         held = lines(inputs, "open_interest", ("open_interest_base", "open_interest_usd"))
+        if len(held.as_of) == 0:
+            return []
         base = held.values["open_interest_base"]
         amount = np.where(np.isnan(base), held.values["open_interest_usd"], base)
         with np.errstate(divide="ignore", invalid="ignore"):
             level = np.log(np.where(amount > 0, amount, np.nan))
             step = level - held.before(level)
-        doubled = np.abs(np.abs(step) - np.log(2)) < np.log(rule.step_ratio)
+        away = np.abs(np.abs(step) - np.log(2))
+        whole, whole_known = self._whole(held, step)
+        whole &= away < np.log(rule.whole_ratio)
+        doubled = whole | (away < np.log(rule.step_ratio))
         candidates = np.flatnonzero(doubled)
         if len(candidates) == 0:
             return []
@@ -58,10 +64,11 @@ class SideBreak(Detector):
         impossible = np.isfinite(base[candidates]) & (change > volume)
         spiked = volume > rule.volume_ratio * usual
         quiet, peer_known = self._peers(held, level, candidates)
-        whole, whole_known = self._whole(held, step, doubled, candidates)
-        sound = impossible | (quiet & ~spiked) | (whole & ~spiked)
+        near = away[candidates] < np.log(rule.step_ratio)
+        impossible, quiet, all_of_it = impossible & near, quiet & near & ~spiked, whole[candidates] & ~spiked
+        sound = impossible | quiet | all_of_it
         known = np.maximum(held.known[candidates], volume_known)
-        known = np.where(impossible, known, np.maximum(known, np.where(quiet, peer_known, whole_known)))
+        known = np.where(impossible, known, np.maximum(known, np.where(quiet, peer_known, whole_known[candidates])))
         return self._held(held, amount, step, dict(zip(candidates[sound].tolist(), known[sound].tolist(), strict=True)))
 
     def _held(self, held: Lines, amount: Floats, step: Floats, onsets: dict[int, int]) -> list[Finding]:
@@ -136,17 +143,20 @@ class SideBreak(Detector):
             quiet[n] = bool(moves) and max(moves) < np.log(self.rule.quiet_ratio)
         return quiet, known
 
-    def _whole(self, held: Lines, step: Floats, doubled: Bools, rows: Ints) -> tuple[Bools, Ints]:
-        """Whether most contracts of the source step the same way at the same instant."""
+    def _whole(self, held: Lines, step: Floats) -> tuple[Bools, Ints]:
+        """(whether the row's venue doubles or halves as a whole at its instant: the median step of its contracts does; when known)."""
         owner = {key: n for n, key in enumerate(sorted({name[:2] for name in held.names}))}
-        mine = np.array([owner[name[:2]] for name in held.names])[held.track]
-        found = np.zeros(len(rows), dtype=bool)
-        known = np.zeros(len(rows), dtype=np.int64)
-        stamps = np.isin(held.as_of, held.as_of[rows])
-        near = np.flatnonzero(stamps & np.isfinite(step))
-        for n, row in enumerate(rows.tolist()):
-            same = near[(held.as_of[near] == held.as_of[row]) & (mine[near] == mine[row])]
-            count = int(np.sum(doubled[same] & (np.sign(step[same]) == np.sign(step[row]))))
-            found[n] = count >= self.rule.contracts and count >= self.rule.share * len(same)
-            known[n] = int(held.known[same].max())
-        return found, known
+        mine = np.array([owner[name[:2]] for name in held.names], dtype=np.int64)[held.track]
+        order = np.lexsort((step, held.as_of, mine))  # NaN sorts last
+        head = np.append(True, (np.diff(mine[order]) != 0) | (np.diff(held.as_of[order]) != 0))
+        begin = np.flatnonzero(head)
+        count = np.add.reduceat(np.isfinite(step[order]).astype(np.int64), begin)
+        last = len(order) - 1
+        low, high = np.minimum(begin + np.maximum(0, count - 1) // 2, last), np.minimum(begin + count // 2, last)
+        middle = (step[order][low] + step[order][high]) / 2
+        moved = (count >= self.rule.contracts) & (np.abs(np.abs(middle) - np.log(2)) < np.log(self.rule.step_ratio))
+        group = np.empty(len(order), dtype=np.int64)
+        group[order] = np.cumsum(head) - 1
+        known = np.maximum.reduceat(held.known[order], begin)
+        found: Bools = moved[group] & (np.sign(step) == np.sign(middle[group]))
+        return found, known[group]
