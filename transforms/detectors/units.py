@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
@@ -77,11 +78,11 @@ class UnitBreak(Detector):
 
     def find(self, inputs: Inputs) -> list[Finding]:
         found: list[Finding] = []
+        read = {table: lines(inputs, table, columns) for table, columns in LEVELS.items()}
         for table, columns in LEVELS.items():
-            held = lines(inputs, table, columns)
             for column in columns:
-                found += self._own(held, column)
-        return found + self._implied(inputs) + self._sources(inputs)
+                found += self._own(read[table], column)
+        return found + self._implied(read["open_interest"], read["candles"]) + self._sources(read)
 
     def _own(self, held: Lines, column: str) -> list[Finding]:
         rule = self.rule
@@ -101,12 +102,10 @@ class UnitBreak(Detector):
         factor: Floats = np.round(np.exp(-off), 6).astype(np.float64)
         return findings(self, held, Told(np.isfinite(off), held.values[column], np.exp(level), factor, "quarantine", detail))
 
-    def _implied(self, inputs: Inputs) -> list[Finding]:
+    def _implied(self, interest: Lines, candles: Lines) -> list[Finding]:
         """Value over amount of open interest is a price: it is held against the candle of the same instant."""
-        interest = lines(inputs, "open_interest", ("open_interest_base", "open_interest_usd"))
         with np.errstate(divide="ignore", invalid="ignore"):
             price = interest.values["open_interest_usd"] / interest.values["open_interest_base"]
-        candles = lines(inputs, "candles", ("close_usd",))
         at, known = counterpart(interest, candles)
         close = _take(candles.values["close_usd"], at)
         # a contract on 1000 coins may state its amount in either: only the multiplier's declaration can tell
@@ -114,13 +113,14 @@ class UnitBreak(Detector):
         detail = "value / amount of {instrument} is {observed:.6g} USD, its candle closes at {expected:.6g}: multiply by {factor:g}"
         return self._apart(interest, price, close, known, "quarantine", detail, np.append(plain, False)[interest.track])
 
-    def _sources(self, inputs: Inputs) -> list[Finding]:
+    def _sources(self, read: Mapping[str, Lines]) -> list[Finding]:
         """Two sources on one contract of one venue: nobody knows who is right, so both are flagged."""
         found: list[Finding] = []
         for table, columns in LEVELS.items():
-            held = lines(inputs, table, columns)
+            held = read[table]
+            pairs = twins(held)
             for column in columns:
-                for at, known in twins(held):
+                for at, known in pairs:
                     detail = f"{column} of {{instrument}} is {{observed:.6g}}, another source says {{expected:.6g}}: factor {{factor:g}}"
                     values = held.values[column]
                     found += self._apart(held, values, _take(values, at), known, "flag", detail, constant(held, 1.0) > 0)
