@@ -22,7 +22,7 @@ WATCHED: Final = {
 #: page sizes of venues' documents
 PAGES: Final = (50, 100, 200, 300, 500, 720, 1000, 1500, 2000, 2500, 5000, 10000)
 
-#: a page may span this many times its rows; [C] recorded pages of 1,000 hours miss up to 25 of them
+#: a page may span this many times its rows; [C] recorded pages of 1,000 hours span up to 1,031
 PAGE_HOLES: Final = 1.05
 
 

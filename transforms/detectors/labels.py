@@ -20,8 +20,8 @@ COMPARED: Final = {
     "long_short": ("long_share", "plain"),
     "volatility_index": ("implied_volatility", "log"),
 }
-#: hour of the day, modulo the interval, at which a venue settles; [recorded settlements 2020-2026: every stamp of these venues]
-SETTLES_AT: Final = {"binance": 0, "bybit": 0, "gate": 0, "okx": 0, "bitget": 0}
+#: hour of the day, modulo the interval, at which a venue settles; [C] recorded settlements of these venues, 2020-2026
+SETTLES_AT: Final = {"binance": 0, "bybit": 0, "gate": 0, "okx": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class ShiftRule:
     #: pairs of rows that are judged together, and the fewest of them at the lag that is held to be right
     rows: int = 48
     least_share: float = 0.8
-    #: the error at the right lag is below this share of the error as labelled; [C] own columns agree to 1e-4 where a step moves 2e-3
+    #: the error at the right lag is below this share of the error as labelled; not calibrated: no recording has both
     own_ratio: float = 0.35
     #: two recordings of one settlement are samples of a moving rate: recorded Hyperliquid, off by an hour, still had 0.54 left
     source_ratio: float = 0.65

@@ -17,7 +17,7 @@ class SideRule:
 
     #: the step may differ from 2 or 1/2 by this ratio; [C] an hour of normal trade on top of the change
     step_ratio: float = 1.08
-    #: other venues count as quiet below this move; [C] real halvings in 2022 took every venue with them
+    #: other venues count as quiet below this move: a tenth in one step is much for a market, little for a change of sides
     quiet_ratio: float = 1.10
     #: own volume counts as ordinary below this many of its medians
     volume_ratio: float = 3.0

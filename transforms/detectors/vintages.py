@@ -30,7 +30,7 @@ class VintageRule:
 
     #: a value older than this when the version was asked for is history
     settled_d: float = 3.0
-    #: a restatement beyond this share of the value is another story, not a correction; [C] DefiLlama's flag fixes stay below
+    #: a restatement beyond this share of the value is another story, not a correction; [C] no recorded vintage of the supply total does so
     size: float = 0.05
     #: settled values that changed so in one answer, and their share of the history that the answer and the past both cover
     values: int = 20
