@@ -53,8 +53,8 @@ LIMITS: Final = """
   `truncated_history` the false alarms on real data are hardly known.
 * A change of sides on daily bars of one venue and one contract: a day's volume is many times the open interest, so nothing contradicts it.
   With hourly rows (what was traded meanwhile), another venue, or the venue's other contracts there is proof.
-* Funding of a single contract in percent: real rates of single coins reached 290 times their usual size in 2022. Three contracts of a source are needed,
-  and a rate that becomes too small is not looked for.
+* Funding of a single contract in percent: real rates of single coins reached 290 times their usual size in 2022. Three contracts of a source are
+  needed, and a rate that becomes too small is not looked for.
 * A label that was wrong from the first row on, where there is neither a price beside the amount nor a second source.
 * A defect that was there before the history that was given: a level is learned, and a wrong one that nobody contradicts for 60 days is the level.
 * The alarms counted on clean data are real gaps of a feed in an extreme hour. They are flags.
