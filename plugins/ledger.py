@@ -124,6 +124,17 @@ def covered(lake: Lake, source: str) -> dict[tuple[str, str], list[Window]]:
     return {key: sorted(windows) for key, windows in found.items()}
 
 
+def without_rewritten(
+    known: Mapping[tuple[str, str], Sequence[Window]], rewrites: Mapping[str, timedelta], now: datetime
+) -> dict[tuple[str, str], list[Window]]:
+    """`known` without what the source may have said anew since: the last days of endpoints that rewrite their history."""
+    found = {}
+    for (endpoint, instrument), windows in known.items():
+        settled = now - rewrites[endpoint] if endpoint in rewrites else now
+        found[endpoint, instrument] = [Window(one.start, min(one.end, settled)) for one in windows if one.start < settled]
+    return found
+
+
 def with_twins(
     known: Mapping[tuple[str, str], Sequence[Window]], twins: Mapping[str, tuple[str, ...]]
 ) -> dict[tuple[str, str], list[Window]]:

@@ -31,13 +31,15 @@ log = logging.getLogger(__name__)
 # -- fetch
 
 
-def ask(lake: Lake, settings: Settings, name: str, window: Window, run_id: str, *, again: bool) -> list[str]:
+def ask(lake: Lake, settings: Settings, name: str, window: Window, run_id: str, *, again: bool, rewritten: bool = False) -> list[str]:
     """Ask one source for one window and store the answers; returns the bundles' keys. Bad answers never raise: they are evidence too."""
     source = source_of(name)
     with ledger.recorded(lake, "fetch", name, run_id, window) as outcome:
         known = {} if again else ledger.with_twins(ledger.covered(lake, name), source.twins)
         fetched: list[Fetched] = []
         now = settings.clock()
+        if rewritten:
+            known = ledger.without_rewritten(known, source.rewrites, now)
         catalogue = source.catalogue(now)
         instruments: list[Instrument] = []
         if catalogue is not None:

@@ -30,6 +30,8 @@ from psycopg2.errors import DuplicateDatabase
 
 from plugins.errors import ConfigurationError, TidegaugeError
 from plugins.settings import ROOT
+from transforms.roster import HOURLY_SOURCES
+from transforms.spec import SPEC
 
 AIRFLOW_VERSION: Final = "3.3.2"
 DATABASES: Final = ("airflow", "iceberg")
@@ -52,6 +54,15 @@ RECORDED: Final = {
 
 #: An hour after the last recorded bar: the 30 days that the venue's REST keeps reach back to the first one, and all inputs are known.
 RECORDED_NOW: Final = "2026-05-28T01:00:00Z"
+
+
+#: how much simulated history is asked of venues that no number reads yet
+SHADOW: Final = timedelta(days=45)
+
+
+def in_shadow() -> list[str]:
+    """Venues that are asked every hour and in no number yet (METHODOLOGY 3.4)."""
+    return [name for name in HOURLY_SOURCES if name not in SPEC.cadence("1h").voices]
 
 
 def default_start(market: str, now: datetime) -> str:
@@ -367,7 +378,10 @@ class Stack:
             held = RECORDED
             self.environment["TIDEGAUGE_NOW"] = self.health["now"]
         else:
-            held = {"*": [[os.environ.get("TIDEGAUGE_START", "") or default_start(self.market, datetime.now(UTC)), "2100-01-01"]]}
+            now = datetime.now(UTC)
+            held = {"*": [[os.environ.get("TIDEGAUGE_START", "") or default_start(self.market, now), "2100-01-01"]]}
+            if self.market == "simulated":
+                held |= {name: [[f"{now - SHADOW:%Y-%m-%d}", "2100-01-01"]] for name in in_shadow()}
         if self.market != "live":
             self.environment["TIDEGAUGE_BUDGET_SCALE"] = "1000"
         self.environment["TIDEGAUGE_SPANS"] = os.environ.get("TIDEGAUGE_SPANS", "") or json.dumps(held)

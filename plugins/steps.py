@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from plugins import deriving, ledger, loading, publishing
 from plugins.lake import Lake
 from plugins.settings import Settings
+from transforms.roster import source as source_of
 from transforms.windows import DAY, HOUR, Window, window_of
 
 log = logging.getLogger(__name__)
@@ -33,11 +34,13 @@ def fetch(source: str, key: str, run_id: str, *, again: bool = False) -> list[st
         return []
     bundles: list[str] = []
     asked = window_of(key)
-    asked = Window(asked.start - LOOK_BACK.get(asked.end - asked.start, timedelta(0)), asked.end)
+    daily = asked.end - asked.start == DAY
+    rewrites = source_of(source).rewrites.values() if daily else ()
+    asked = Window(asked.start - max([LOOK_BACK.get(asked.end - asked.start, timedelta(0)), *rewrites]), asked.end)
     for span in settings.spans_of(source):
         window = asked.clip(span)
         if window is not None:
-            bundles += loading.ask(lake, settings, source, window, run_id, again=again)
+            bundles += loading.ask(lake, settings, source, window, run_id, again=again, rewritten=daily)
     return bundles
 
 

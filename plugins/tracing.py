@@ -79,7 +79,7 @@ def trace_text(lake: Lake, asset: str, cadence: str, as_of: datetime | None, fea
 
     def read(name: str, *, where: Mapping[str, str | Sequence[str]] | None = None, **chosen: Any) -> pa.Table:
         """Core rows of the sources this cadence uses; other tables as they are."""
-        own = {"source": (*rule.sources, *rule.checks, rule.supply_source, rule.option_source)} if TABLES[name].layer == "core" else {}
+        own = {"source": rule.voices} if TABLES[name].layer == "core" else {}
         return lake.read(name, where={**(where or {}), **own}, **chosen)
 
     found = provenance.trace(

@@ -120,6 +120,11 @@ class CadenceRule:
     ladder: bool = False
 
     @property
+    def voices(self) -> tuple[str, ...]:
+        """All sources the cadence reads."""
+        return tuple(dict.fromkeys((*self.sources, *self.checks, self.supply_source, self.option_source)))
+
+    @property
     def step(self) -> timedelta:
         """Step of the grid."""
         return CADENCES[self.name]

@@ -103,3 +103,18 @@ def test_a_live_market_asks_the_daily_source_for_a_roster_and_others_for_all():
     assert Settings.read(live).daily_assets == DAILY_ASSETS
     assert Settings.read(live | {"TIDEGAUGE_DAILY_ASSETS": "BTC"}).daily_assets == ("BTC",)
     assert Settings.read(ENVIRONMENT).daily_assets == ()
+
+
+def test_a_source_that_rewrites_its_history_is_asked_again_for_as_long_as_it_does():
+    now, week = utc("2026-05-20"), timedelta(days=7)
+    whole = Window(utc("2026-05-01"), utc("2026-05-19"))
+    known = {("flows", "btc"): [whole], ("bars", "btc"): [whole]}
+    left = ledger.without_rewritten(known, {"flows": week}, now)
+    assert left == {("flows", "btc"): [Window(whole.start, now - week)], ("bars", "btc"): [whole]}
+    assert ledger.without_rewritten({("flows", "btc"): [Window(utc("2026-05-14"), utc("2026-05-19"))]}, {"flows": week}, now) == {
+        ("flows", "btc"): []
+    }
+    series = Series("coinmetrics", "flows", "btc", Window(utc("2026-05-10"), utc("2026-05-20")), DAY)
+    part = ledger.open_part(series, left)
+    assert part is not None
+    assert part.window == Window(now - week, utc("2026-05-20"))

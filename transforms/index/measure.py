@@ -85,7 +85,7 @@ def reads(spec: Spec, cadence: str, features: Mapping[str, Feature] = FEATURES) 
 
 def voices(rule: CadenceRule) -> tuple[str, ...]:
     """All sources a cadence reads."""
-    return tuple(dict.fromkeys((*rule.sources, *rule.checks, rule.supply_source, rule.option_source)))
+    return rule.voices
 
 
 def measure(

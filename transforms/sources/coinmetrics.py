@@ -125,6 +125,7 @@ class CoinMetrics(Source):
     hosts: Mapping[str, str] = {"api": "https://community-api.coinmetrics.io/v4"}
     budgets: Mapping[str, Budget] = {"default": Budget(10, 6)}
     endpoints: Mapping[str, str] = {ENDPOINT: TARGET}
+    rewrites: Mapping[str, timedelta] = {ENDPOINT: timedelta(days=35)}
 
     # -- what to ask
 

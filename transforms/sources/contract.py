@@ -214,6 +214,8 @@ class Source(ABC):
     also: Mapping[str, tuple[str, ...]] = {}
     #: endpoint -> endpoints that together say the same: what all of them proved complete need not be asked of it
     twins: Mapping[str, tuple[str, ...]] = {}
+    #: endpoint -> how far back the source rewrites what it said: daily runs ask that again, complete or not (PITFALLS F2, F3)
+    rewrites: Mapping[str, timedelta] = {}
     #: which listed instruments are asked about: rows of core.instruments that match one of these (column -> words; see `tradable`)
     listing: Sequence[Mapping[str, tuple[str, ...]]] = (
         {"quote_asset": ("USDT",), "margin_asset": ("USDT",), "contract_type": ("PERPETUAL",), "instrument_status": ("TRADING",)},

@@ -51,6 +51,7 @@ class DefiLlama(Source):
     name = "defillama"
     hosts: Mapping[str, str] = {"stablecoins": "https://stablecoins.llama.fi"}
     #: no limit is published; one request a second is courtesy (answers are cached for 30 minutes there)
+    rewrites: Mapping[str, timedelta] = {"stablecoincharts": timedelta(days=35)}
     budgets: Mapping[str, Budget] = {"default": Budget(60, 60)}
     endpoints: Mapping[str, str] = {"stablecoincharts": "stablecoin_supply"}
 
