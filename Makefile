@@ -7,7 +7,7 @@ PY := PYTHONPATH=. $(BIN)/python
 export SOURCES RECORDINGS
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install run up down wipe trace sql test lint bench calibrate env lock docs
+.PHONY: help install run up down wipe trace sql quarantine release reject test lint bench calibrate env lock docs
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,15 @@ trace: install ## the way of a number back to its bytes: make trace ASSET=BTC [I
 
 sql: install ## a DuckDB query over the Iceberg tables: make sql Q="select asset, as_of, s, f, x, regime from index.readings limit 5"
 	@$(PY) -m plugins.cli sql "$(Q)"
+
+quarantine: install ## what is put aside and open, and why: make quarantine [SOURCE=binance] [TABLE=funding] [REASON=VALUE] [LIMIT=20]
+	@$(PY) -m plugins.cli quarantine --source "$(SOURCE)" --table "$(TABLE)" --reason "$(REASON)" --limit "$(or $(LIMIT),20)"
+
+release: install ## a row from quarantine into core: make release ID=3f2a9c1b WHY="the exchange confirmed it" [WHO=name]
+	@$(PY) -m plugins.cli decide release --id "$(ID)" --why "$(WHY)" $(if $(WHO),--who "$(WHO)")
+
+reject: install ## close a quarantined row for good: make reject ID=3f2a9c1b WHY="a test row of the exchange" [WHO=name]
+	@$(PY) -m plugins.cli decide reject --id "$(ID)" --why "$(WHY)" $(if $(WHO),--who "$(WHO)")
 
 test: install ## all tests; those on recordings pass over themselves where ../shared is not there, and say so
 	@bash tools/test.sh

@@ -7,10 +7,9 @@ warning: published, with the check's code in `flags` where the table has that co
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -27,6 +26,7 @@ from expectations import series
 from expectations.particular import ADDITIVE, Check, Severity, additivity
 from expectations.series import Numbers
 from expectations.suites import checks, digest, suite
+from transforms.rulings import plain
 from transforms.schema import arrow_schema
 from transforms.tables import TABLES, Table
 from transforms.windows import partition_days
@@ -338,15 +338,6 @@ def _flag(rows: pa.Table, flagged: Mapping[int, Iterable[str]]) -> pa.Table:
 
 def _as_json(rows: pa.Table, numbers: npt.NDArray[np.intp]) -> list[str]:
     return [
-        json.dumps({key: _plain(value) for key, value in row.items()}, ensure_ascii=False)
+        json.dumps({key: plain(value) for key, value in row.items()}, ensure_ascii=False)
         for row in rows.take(pa.array(numbers)).to_pylist()
     ]
-
-
-def _plain(value: Any) -> Any:
-    """A value JSON can say: NaN and the infinities as words, instants in ISO 8601, bytes in hex."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return repr(value)
-    if isinstance(value, (datetime, date)):
-        return value.isoformat()
-    return value.hex() if isinstance(value, bytes) else value

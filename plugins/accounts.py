@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -49,3 +49,11 @@ def total_account(outcomes: pa.Table) -> Account:
     """Row accounting over all outcomes given."""
     sums = [int(pc.sum(outcomes.column(name)).as_py() or 0) for name in _COUNTS]
     return Account("all", *sums)
+
+
+def undecided(quarantine: pa.Table, decisions: pa.Table, count: int) -> tuple[int, list[dict[str, Any]]]:
+    """How many entries of quarantine nobody has decided about, and the newest of them."""
+    done = set(decisions.column("quarantine_id").to_pylist())
+    rows = quarantine.sort_by([("recorded_at", "ascending"), ("raw_sha256", "ascending")]).to_pylist()
+    found = {row["quarantine_id"]: row for row in rows if row["quarantine_id"] not in done}
+    return len(found), list(found.values())[: -count - 1 : -1]

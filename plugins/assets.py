@@ -35,7 +35,10 @@ def defaults(*, timeout: timedelta) -> dict[str, object]:
         "retry_policy": ExceptionRetryPolicy(
             rules=[
                 RetryRule(
-                    exception=["plugins.errors.ConfigurationError", "plugins.errors.LakeRefused", "plugins.errors.GateClosed"],
+                    exception=[
+                        f"plugins.errors.{name}"
+                        for name in ("ConfigurationError", "LakeRefused", "GateClosed", "DecisionRefused", "NotFound")
+                    ],
                     action=RetryAction.FAIL,
                     reason="another try cannot help: see the message",
                 ),

@@ -1,4 +1,4 @@
-"""The commands behind `make`: run, up, down, trace, sql, settings.
+"""The commands behind `make`: run, up, down, trace, sql, quarantine, decide, settings.
 
 `run` starts the embedded stack, fills what is missing of the market's history through Airflow's backfill, prints the reading and stops.
 """
@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import os
 import signal
 import sys
 import time
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +23,7 @@ from plugins.mainjob import fill
 from plugins.orchestra import Airflow
 from plugins.settings import ROOT, Settings
 from plugins.stack import Stack, alive, end_postgres, read_card
+from transforms.vocabulary import DECISIONS
 from transforms.windows import utc
 
 if TYPE_CHECKING:
@@ -203,6 +206,38 @@ def sql(options: argparse.Namespace) -> int:
     return 0
 
 
+def quarantine(options: argparse.Namespace) -> int:
+    """What is open in quarantine, and why."""
+    from plugins.quarantine import Choice, listing
+
+    with lake_of(options) as lake:
+        print(listing(lake, Choice(source=options.source, table=options.table, reason_code=options.reason), options.limit))
+    return 0
+
+
+def decide(options: argparse.Namespace) -> int:
+    """Release or reject one quarantined row, and derive and publish what follows. Not beside a running stack: one writer at a time."""
+    from plugins import deriving, publishing
+    from plugins.quarantine import Choice
+    from plugins.quarantine import decide as settle
+
+    _, home = home_of(options)
+    card = read_card(home)
+    if card is not None and alive(card["owner"]):
+        raise ConfigurationError(
+            f"The stack in {home} is running and one writer works at a time: trigger the Dag `quarantine` in its UI, or stop it first."
+        )
+    if not options.id:
+        raise ConfigurationError('ID is missing: `make release ID=... WHY="..."`; `make quarantine` lists the ids.')
+    with lake_of(options) as lake:
+        run_id = f"by hand {datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
+        print(settle(lake, Choice(quarantine_id=options.id), options.decision, options.why, options.who, run_id))
+        deriving.bring_up_to_date(lake, lake.settings, run_id, "after a decision")
+        publishing.publish(lake, lake.settings)
+    print("derived and published")
+    return 0
+
+
 def settings(_options: argparse.Namespace) -> int:
     """The settings in force, secrets hidden."""
     for name, value in Settings.read().redacted().items():
@@ -231,6 +266,15 @@ def main(arguments: list[str] | None = None) -> int:
     tracing.add_argument("--at", default="", help="as_of instant (UTC); default the latest")
     tracing.add_argument("--feature", default="")
     commands.add_parser("sql").add_argument("query")
+    listed = commands.add_parser("quarantine")
+    for name in ("source", "table", "reason"):
+        listed.add_argument(f"--{name}", default="")
+    listed.add_argument("--limit", type=int, default=20)
+    deciding = commands.add_parser("decide")
+    deciding.add_argument("decision", choices=DECISIONS)
+    deciding.add_argument("--id", default="", help="quarantine id, or its first 8 characters or more")
+    deciding.add_argument("--why", default="", help="the reason, kept with the decision")
+    deciding.add_argument("--who", default=getpass.getuser())
     commands.add_parser("settings")
     options = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell started us with interrupts ignored: services must not outlive us

@@ -6,6 +6,7 @@
     ├── LakeRefused          the object store knows us not (wrong key, no bucket); never retried
     ├── CommitConflict       another writer was faster; retried at once, on top of what it wrote
     ├── GateClosed           the gate blocked a partition: the rows are in quarantine, the watermark stays
+    ├── DecisionRefused      a decision about quarantined rows cannot take effect: nothing was changed
     └── NotFound             a value, row or answer that was asked for does not exist
 
 Bad data raises none of these: it becomes a quarantine row (transforms/sources/contract.py, REASONS).
@@ -36,6 +37,10 @@ class CommitConflict(TidegaugeError):
 
 class GateClosed(TidegaugeError):
     """A partition failed a critical expectation as a whole."""
+
+
+class DecisionRefused(TidegaugeError):
+    """A release or rejection that cannot be done; nothing was changed."""
 
 
 class NotFound(TidegaugeError):

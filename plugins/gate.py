@@ -6,6 +6,7 @@ preloads it makes it free.
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
+from transforms.rulings import row_id
 from transforms.schema import arrow_schema
 from transforms.tables import TABLES
 from transforms.windows import partition_day
@@ -63,6 +65,17 @@ def evidence(tables: Mapping[str, pa.Table], verdicts: Mapping[str, Verdict], ru
     }
 
 
+def codes(detail: str) -> list[str]:
+    """The codes of the checks that a rejected row failed, out of its `detail`.
+
+    >>> codes("LOW_ABOVE_HIGH: low <= high; found low_usd=3.5, high_usd=3.0; also CLOSE_ABOVE_HIGH CLOSE_BELOW_LOW")
+    ['LOW_ABOVE_HIGH', 'CLOSE_ABOVE_HIGH', 'CLOSE_BELOW_LOW']
+    """
+    first, _, rest = detail.partition(":")
+    _, also, others = rest.rpartition("; also ")
+    return [first, *(others.split() if also else ())]
+
+
 def _quarantine(rows: pa.Table, verdict: Verdict, run_id: str, recorded_at: datetime) -> list[dict[str, Any]]:
     """What a row does not say (an index row has no source, no instrument and no answer behind it) is an empty text."""
     known = [name for name in ("source", "instrument", "raw_sha256", "fetched_at") if name in rows.column_names]
@@ -78,6 +91,7 @@ def _quarantine(rows: pa.Table, verdict: Verdict, run_id: str, recorded_at: date
             "row_json": reject.row_json,
             "raw_sha256": who.get("raw_sha256") or "",
             "fetched_at": who.get("fetched_at") or recorded_at,
+            "quarantine_id": row_id(TABLES[verdict.table], json.loads(reject.row_json)),
             "run_id": run_id,
             "recorded_at": recorded_at,
             "date": partition_day(recorded_at),

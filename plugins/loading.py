@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from plugins import gate, ledger, recorder
+from plugins.decisions import TEXT, Decisions, let_in, reject_id, waiver
 from plugins.fetcher import Fetched, fetch
 from plugins.lake import Lake
 from plugins.settings import Settings
@@ -21,7 +23,8 @@ from transforms.instruments import binance_asset, tradable
 from transforms.revisions import complete, merge
 from transforms.roster import HOURLY_ASSETS, HOURLY_SOURCES
 from transforms.roster import source as source_of
-from transforms.sources.contract import Instrument, Reject, Series, Source, Unreadable
+from transforms.rulings import Rulings, is_released, plain, released, row_id, ruled
+from transforms.sources.contract import Decoded, Instrument, Reject, Series, Source, Unreadable
 from transforms.tables import TABLES
 from transforms.windows import Window
 
@@ -143,8 +146,9 @@ class _Batch:
     series: dict[tuple[str, str, str, Window], Series] = field(default_factory=dict)
     answers: dict[tuple[str, str, str, Window], list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
     outcome: ledger.Outcome = field(default_factory=ledger.Outcome)
+    decisions: Decisions = field(default_factory=Decisions)
 
-    def put_aside(self, one: Fetched, reject: Reject) -> None:
+    def put_aside(self, one: Fetched, reject: Reject, *, whole: bool = False) -> None:
         series = one.ask.series
         self.outcome.part(series.source).rows_quarantined += 1
         self.quarantine.append(
@@ -155,9 +159,10 @@ class _Batch:
                 "target": reject.target,
                 "reason_code": reject.reason_code,
                 "detail": reject.detail,
-                "row_json": reject.row[:8000],
+                "row_json": reject.row[:TEXT],
                 "raw_sha256": one.answer.sha256,
                 "fetched_at": one.answer.fetched_at,
+                "quarantine_id": reject_id(one, reject, whole=whole),
                 "run_id": self.run_id,
             }
         )
@@ -177,34 +182,73 @@ class _Batch:
         if one.disposition.verb != "accept":
             reject = Reject(target, one.disposition.reason_code, one.disposition.detail, one.answer.body[:2000].decode("utf-8", "replace"))
         else:
+            rulings = self.decisions.rulings(series, one.answer.sha256)
             try:
-                found = source.decode(one.ask, one.answer)
+                with ruled(rulings):
+                    found = source.decode(one.ask, one.answer)
             except Unreadable as error:
                 reject = error.reject
         if reject is not None:
             part.rows_decoded += 1
-            self.put_aside(one, reject)
+            self.put_aside(one, reject, whole=True)
             for key in keys:
                 self.answers[key][1] += 1
             return
         part.rows_decoded += found.rows
         part.remark(found.notes)
-        for row in found.rejects:
+        rejects, more = self._released(one, source, found, rulings)
+        for row in rejects:
             self.put_aside(one, row)
-        if any(row.reason_code != "ZERO_OPEN_INTEREST" for row in found.rejects):  # a zero is the source's last word, damage is not
+        # a zero is the source's last word, damage is not; what a person decided about is closed
+        if any(row.reason_code != "ZERO_OPEN_INTEREST" and reject_id(one, row) not in self.decisions.by_id for row in rejects):
             for key in keys:
                 self.answers[key][1] += 1
         for name, rows in found.tables.items():
             if rows.num_rows == 0:
                 continue
-            sha = pa.array([one.answer.sha256] * rows.num_rows, type=pa.string())
-            asked = pa.array([one.answer.fetched_at] * rows.num_rows, type=pa.timestamp("us", tz="UTC"))
-            self.tables[name].append(complete(TABLES[name], rows, sha, asked))
+            self.tables[name].append(loaded(name, rows, one))
             if name == target:
                 final = pc.less_equal(rows.column("known_at"), pa.scalar(one.answer.fetched_at, rows.schema.field("known_at").type))
                 self._cover(
                     series, rows.filter(final)
                 )  # asked before the source is done with it, a value proves nothing: it is asked again
+        if target in more:
+            self._cover(series, more[target])
+
+    def _released(self, one: Fetched, source: Source, found: Decoded, rulings: Rulings) -> tuple[Sequence[Reject], dict[str, pa.Table]]:
+        """What is left to put aside when released parts are taken out, and the rows these parts are: in core already, or said again."""
+        mine = self.decisions.released(one, found.rejects)
+        if not mine:
+            return found.rejects, {}
+        more = let_in(source, one, found, replace(rulings, waived=waiver(decision for _, decision in mine)))
+        if sum(rows.num_rows for rows in more.values()) != len(mine):  # today's decoder reads them otherwise: they are put aside as before
+            return found.rejects, {}
+        since = max(decision["recorded_at"] for _, decision in mine)
+        if one.answer.fetched_at > since:
+            for name, rows in more.items():
+                self.tables[name].append(released(loaded(name, rows, one), one.answer.fetched_at))
+        else:
+            self.outcome.part(one.ask.series.source).rows_duplicate += len(mine)
+        gone = {id(reject) for reject, _ in mine}
+        return [reject for reject in found.rejects if id(reject) not in gone], more
+
+    def put_back(self, name: str, rows: pa.Table) -> None:
+        """Put typed rows aside again that a person rejected."""
+        for row in rows.to_pylist():
+            decision = self.decisions.by_id[row_id(TABLES[name], row)]
+            known = ("source", "instrument", "target", "reason_code", "detail", "quarantine_id")
+            text = json.dumps({key: plain(value) for key, value in row.items()}, ensure_ascii=False)
+            own = {
+                "endpoint": "",
+                "row_json": text,
+                "raw_sha256": row["raw_sha256"],
+                "fetched_at": row["fetched_at"],
+                "run_id": self.run_id,
+            }
+            self.quarantine.append({key: decision[key] for key in known} | own)
+            part = self.outcome.part(row["source"])
+            part.rows_quarantined += 1
+            part.rows_duplicate -= 1  # it was counted as arrived and not fresh
 
     def _cover(self, series: Series, rows: pa.Table) -> None:
         stamps = rows.column("as_of").to_pylist()
@@ -226,28 +270,38 @@ class _Batch:
         return found
 
 
+def loaded(name: str, rows: pa.Table, one: Fetched) -> pa.Table:
+    """Decoded rows with the provenance of their answer."""
+    sha = pa.array([one.answer.sha256] * rows.num_rows, type=pa.string())
+    asked = pa.array([one.answer.fetched_at] * rows.num_rows, type=pa.timestamp("us", tz="UTC"))
+    return complete(TABLES[name], rows, sha, asked)
+
+
 def load(lake: Lake, bundles: Iterable[str], run_id: str, subject: str) -> ledger.Outcome:
     """Decode, merge, gate and commit the answers of some bundles. Safe to run again: what is stored already counts as duplicate."""
     with ledger.recorded(lake, "load", subject, run_id) as outcome:
-        batch = _Batch(run_id, outcome=outcome)
+        batch = _Batch(run_id, outcome=outcome, decisions=Decisions.read(lake))
         for key in bundles:
             for one in recorder.load(lake, key):
                 batch.take(one)
-        merged = {name: _merge(lake, name, pieces) for name, pieces in batch.tables.items()}
-        fresh = {name: part.rows.filter(pa.array(part.fresh)) for name, part in merged.items()}
+        merged = {name: merge_in(lake, name, pieces, batch.decisions) for name, pieces in batch.tables.items()}
+        said_again = {name: part.rows.filter(pa.array(part.fresh & is_released(part.rows))) for name, part in merged.items()}
+        fresh = {name: part.rows.filter(pa.array(part.fresh & ~is_released(part.rows))) for name, part in merged.items()}
         fresh = {name: rows for name, rows in fresh.items() if rows.num_rows}
         verdicts = gate.gate(fresh)
         held = {}
         for name, part in merged.items():
             kept = part.rows.filter(pa.array(~part.fresh))
             passed = verdicts[name].passed if name in fresh else kept.slice(0, 0)
-            _count(outcome, part.arrived, fresh.get(name, passed), passed)
+            again = said_again[name]
+            _count(outcome, part.arrived, pa.concat_tables([fresh.get(name, passed), again]), pa.concat_tables([passed, again]))
+            batch.put_back(name, part.closed)
             if name in fresh and verdicts[name].blocked:
                 for source in pc.unique(fresh[name].column("source")).to_pylist():
                     outcome.part(source).partly(f"{name}: {verdicts[name].blocked}")
-            held[name] = _commit(lake, name, kept, passed)
+            held[name] = commit(lake, name, kept, pa.concat_tables([passed, again]))
         _record(lake, batch, gate.evidence(fresh, verdicts, run_id, datetime.now(UTC)), run_id)
-        _note(lake, run_id, held)
+        note(lake, run_id, held)
         outcome.add_up()
         lost = [
             name for name, one in outcome.parts.items() if one.rows_decoded != one.rows_core + one.rows_quarantined + one.rows_duplicate
@@ -272,21 +326,26 @@ def _count(outcome: ledger.Outcome, arrived: Counter[str], fresh: pa.Table, pass
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
+    """A table's days after the merge: rows, which of them are new, how many arrived by source, and what is rejected for good."""
+
     rows: pa.Table
     fresh: np.ndarray
     arrived: Counter[str]
+    closed: pa.Table
 
 
-def _merge(lake: Lake, name: str, pieces: Sequence[pa.Table]) -> _Part:
+def merge_in(lake: Lake, name: str, pieces: Sequence[pa.Table], decisions: Decisions) -> Part:
+    """Merge rows into the days of the table that they speak of; nothing is written."""
     arrived = pa.concat_tables(pieces)
+    settled = decisions.settle(name, arrived)
     days = pc.min_max(arrived.column("date")).as_py()
     stored = lake.read(name, days=(days["min"], days["max"]))
-    merged = merge(TABLES[name], stored, arrived)
-    return _Part(merged.rows, merged.fresh, _by_source(arrived))
+    merged = merge(TABLES[name], stored, settled.rows)
+    return Part(merged.rows, merged.fresh, _by_source(arrived), settled.closed)
 
 
-def _commit(lake: Lake, name: str, stored: pa.Table, passed: pa.Table) -> pa.Table:
+def commit(lake: Lake, name: str, stored: pa.Table, passed: pa.Table) -> pa.Table:
     """Replace the days that `passed` touches by their old rows and the new ones; returns all rows the table now holds of the merged days."""
     rows = pa.concat_tables([stored, passed])
     if passed.num_rows:
@@ -296,7 +355,7 @@ def _commit(lake: Lake, name: str, stored: pa.Table, passed: pa.Table) -> pa.Tab
     return rows
 
 
-def _note(lake: Lake, run_id: str, held: Mapping[str, pa.Table]) -> None:
+def note(lake: Lake, run_id: str, held: Mapping[str, pa.Table]) -> None:
     """Tell the ledger what the merged days hold, where it does not know yet: also after a crash between the commit and this line."""
     known = ledger.partitions(lake)
     entries = []

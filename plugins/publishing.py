@@ -164,7 +164,7 @@ def report_data(lake: Lake, settings: Settings) -> reports.ReportData:
     Of the features, which are most of the rows, only the newest days of a series; of the latent liquidations these and the day before each,
     since a ladder is drawn up at a day's end.
     """
-    whole = ("readings", "regime_changes", "coverage", "quarantine", "outcomes", "verdicts")
+    whole = ("readings", "regime_changes", "coverage", "quarantine", "decisions", "outcomes", "verdicts")
     lean = ("contributions", "events", "outliers")
     tables = {name: lake.read(name) for name in whole}
     tables |= {name: lake.read(name, columns=[one for one in TABLES[name].columns if one not in _STAMPS]) for name in lean}

@@ -52,6 +52,7 @@ class ReportData:
     outliers: pa.Table = field(default_factory=partial(empty, TABLES["outliers"]))
     coverage: pa.Table = field(default_factory=partial(empty, TABLES["coverage"]))
     quarantine: pa.Table = field(default_factory=partial(empty, TABLES["quarantine"]))
+    decisions: pa.Table = field(default_factory=partial(empty, TABLES["decisions"]))
     outcomes: pa.Table = field(default_factory=partial(empty, TABLES["outcomes"]))
     verdicts: pa.Table = field(default_factory=partial(empty, TABLES["verdicts"]))
     #: label to show when there is no index row to take it from

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from plugins.accounts import accounts
+from plugins.accounts import accounts, undecided
 from plugins.charts import BAND_COLOURS, REGIME_COLOURS, SIDE_COLOURS, bokeh_script, chart_item, colours, drawn, layers
 from plugins.payloads import DRAWN, EVENTS, RUNG_LOG, RUNGS, TAIL, bars, beyond, payload, rungs, sparkline
 from plugins.readings import (
@@ -66,6 +66,8 @@ CARD_BYTES: Final = 25_000
 LISTED: Final = 40
 #: Newest events listed with a series.
 RECENT: Final = 8
+#: Newest entries of quarantine that nobody has decided about.
+NEWEST: Final = 10
 CADENCE_WORDS: Final[dict[str, str]] = {"1h": "hourly", "1d": "daily"}
 PARTS: Final = (("coverage", 0.35), ("freshness", 0.25), ("agreement", 0.25), ("history", 0.15))
 
@@ -209,6 +211,7 @@ def render(data: ReportData, *, chart_bytes: int = CHART_BYTES) -> str:
         accounts=accounts(data.outcomes),
         rejects=_rejects(data.quarantine),
         rejected=data.quarantine.num_rows,
+        undecided=undecided(data.quarantine, data.decisions, NEWEST),
         outliers=_outliers(data.outliers),
         judged=data.outliers.num_rows,
         troubles=_troubles(data.outcomes, "started_at"),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 from typing import Any, Final
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from plugins import deriving, ledger, loading, publishing
+from plugins import deriving, ledger, loading, publishing, quarantine
 from plugins.lake import Lake
 from plugins.settings import Settings
 from transforms.roster import source as source_of
@@ -65,6 +65,16 @@ def replay(source: str, first: str, last: str, run_id: str) -> dict[str, int]:
     return loading.load(lake, bundles, run_id, f"replay-{first}..{last}").counts()
 
 
+def decide(what: Mapping[str, Any], decision: str, why: str, who: str, run_id: str) -> dict[str, int]:
+    """Release quarantined rows into core, or reject them for good; `what`: fields of `quarantine.Choice`, empty ones left out or empty."""
+    lake, _ = _open()
+    days = {name: date.fromisoformat(what[name]) for name in ("first", "last") if what.get(name)}
+    chosen = {name: str(value) for name, value in what.items() if value and name not in ("first", "last")}
+    done = quarantine.decide(lake, quarantine.Choice(**chosen, **days), decision, why, who, run_id)
+    log.info("%s: %s", decision, done)
+    return {"decided": len(done.entries), **done.rows}
+
+
 def derive(key: str, run_id: str) -> dict[str, int]:
     """Derive every day whose inputs changed; nothing changed means skip (and nothing to publish)."""
     lake, settings = _open()
@@ -81,6 +91,14 @@ def publish(key: str, run_id: str) -> dict[str, int]:
         written = publishing.publish(lake, settings)
         outcome.detail.append(f"{written:,} rows mirrored")
     return outcome.counts()
+
+
+def follow(run_id: str) -> dict[str, int]:
+    """Derive what a decision changed, and publish: where no day changed, still what is open."""
+    lake, settings = _open()
+    counts = deriving.bring_up_to_date(lake, settings, run_id, "after a decision").counts()
+    publish("after a decision", run_id)
+    return counts
 
 
 def deadline_missed(limit_minutes: int, context: dict[str, Any] | None = None, **_: object) -> None:

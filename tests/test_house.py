@@ -18,8 +18,8 @@ LONGEST, LONGEST_DAG = 450, 60
 
 #: The part of the standard library that cannot reach a clock, a network, a disk, the environment or chance by being imported.
 PURE_STDLIB = frozenset(
-    """__future__ abc base64 binascii bisect calendar collections contextlib copy csv dataclasses datetime decimal enum fractions functools
-    graphlib gzip hashlib heapq html importlib io itertools json math numbers operator re statistics string struct sys textwrap types
+    """__future__ abc base64 binascii bisect calendar collections contextlib contextvars copy csv dataclasses datetime decimal enum fractions
+    functools graphlib gzip hashlib heapq html importlib io itertools json math numbers operator re statistics string struct sys textwrap types
     typing unicodedata urllib.parse zipfile zlib""".split()  # noqa: SIM905 (a list of fifty quoted words is harder to read)
 )
 

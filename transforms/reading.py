@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from transforms.rulings import IN_FORCE
 from transforms.sources.contract import Reject, Unreadable, table_of
 from transforms.vocabulary import VOCABULARY
 from transforms.windows import Window
@@ -156,9 +157,24 @@ class Sieve:
         self.rows = rows
         self.rejects = list(rejects)
         self.keep: Mask = np.ones(len(rows), dtype=np.bool_)
+        self._rulings = IN_FORCE.get()
+        if self._rulings.barred:
+            self._bar()
+
+    def _bar(self) -> None:
+        """Put aside what a person rejected, with the reason it had then: also where today's decoder would take it."""
+        for i in range(len(self.rows)):
+            text = self._evidence(i)
+            if found := self._rulings.barred.get((self.target, text)):
+                self.rejects.append(Reject(self.target, *found, text))
+                self.keep[i] = False
 
     def refuse(self, bad: Mask, reason: str, say: Callable[[int], str]) -> None:
-        """Put aside the kept rows where `bad` holds; `say` words the detail of row i."""
+        """Put aside the kept rows where `bad` holds; `say` words the detail of row i. A row that a person released for the reason stays."""
+        if self._rulings.waived:
+            let = [i for i in np.flatnonzero(bad & self.keep) if (self.target, reason, self._evidence(int(i))) in self._rulings.waived]
+            bad = bad.copy()
+            bad[let] = False
         for i in np.flatnonzero(bad & self.keep):
             self.rejects.append(Reject(self.target, reason, say(int(i)), self._evidence(int(i))))
         self.keep &= ~bad

@@ -4,6 +4,8 @@ Within a key, rows are ordered by the time we asked; a row that repeats its pred
 Loading answers in the order of asking, in any grouping and any number of times, gives one and the same history. An older answer loaded late
 still takes its right place, but a confirmation that was already counted as a duplicate is not remembered (A, A again, then a late B in
 between reads A, B): replay the stored answers in order of asking to restore it.
+
+A row that a person released from quarantine stands where it was released: behind every answer that was asked for before.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transforms.rulings import is_released
 from transforms.schema import arrow_schema, in_key_order
 from transforms.tables import Table
 from transforms.windows import partition_days
@@ -55,7 +58,8 @@ def merge(table: Table, stored: pa.Table, arrived: pa.Table) -> Merged:
         return Merged(rows, np.zeros(0, dtype=bool), 0)
     new = np.concatenate([np.zeros(stored.num_rows, dtype=bool), np.ones(arrived.num_rows, dtype=bool)])
     rows = rows.append_column("_new", pa.array(new))
-    order = pc.sort_indices(rows, [(name, "ascending") for name in (*table.key, "fetched_at", "raw_sha256", "_new")])
+    rows = rows.append_column("_said_at", _said_at(rows))
+    order = pc.sort_indices(rows, [(name, "ascending") for name in (*table.key, "_said_at", "raw_sha256", "_new")])
     rows = rows.take(order)
     same_key = _like_previous(rows, table.key)
     values = tuple(name for name in table.content if name not in {*table.key, "known_at", "revision", "flags", "date"})
@@ -72,6 +76,11 @@ def merge(table: Table, stored: pa.Table, arrived: pa.Table) -> Merged:
     rows = rows.take(pa.array(chosen))
     ordered = in_key_order(table, rows)  # the sort above already is key order; this also drops the helper column
     return Merged(ordered, new[chosen], count - len(chosen))
+
+
+def _said_at(rows: pa.Table) -> pa.ChunkedArray:
+    """What revisions are ordered by: the time of asking, or of release."""
+    return pc.if_else(pa.array(is_released(rows)), rows.column("known_at"), rows.column("fetched_at"))
 
 
 def _like_previous(rows: pa.Table, columns: tuple[str, ...]) -> npt.NDArray[np.bool_]:

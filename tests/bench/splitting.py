@@ -20,7 +20,7 @@ WRAPPED: tuple[tuple[str, Any, str], ...] = (
     ("raw answers: read bundles", recorder, "load"),
     ("decode", loading._Batch, "take"),
     ("coverage proofs", loading._Batch, "coverage"),
-    ("merge revisions", loading, "_merge"),
+    ("merge revisions", loading, "merge_in"),
     ("gate (Great Expectations)", gate, "gate"),
     ("gate evidence", gate, "evidence"),
     ("Iceberg: commits", Lake, "_commit"),

@@ -12,7 +12,7 @@ import pytest
 from transforms.roster import DAILY_SOURCES, HOURLY_SOURCES, SOURCES
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
-EXPECTED = {"ingest_hourly", "ingest_daily", "ingest_history", "derive", "publish", "replay"}
+EXPECTED = {"ingest_hourly", "ingest_daily", "ingest_history", "derive", "publish", "replay", "quarantine"}
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,8 @@ def test_every_source_has_its_pool_and_all_writers_share_one(bag):
     for dag, sources in (("ingest_hourly", HOURLY_SOURCES), ("ingest_daily", DAILY_SOURCES), ("ingest_history", tuple(SOURCES))):
         fetches = {task.task_id: task.pool for task in bag.dags[dag].tasks if task.task_id.startswith("fetch_")}
         assert fetches == {f"fetch_{source}": f"venue_{source}" for source in sources}
-    writers = [task for dag in bag.dags.values() for task in dag.tasks if task.task_id in {"load", "derive", "replay"}]
-    assert len(writers) == 5
+    writers = [task for dag in bag.dags.values() for task in dag.tasks if task.task_id in {"load", "derive", "replay", "decide", "follow"}]
+    assert len(writers) == 7
     assert {task.pool for task in writers} == {"lake"}
 
 

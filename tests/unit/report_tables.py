@@ -339,6 +339,7 @@ def evidence_tables(days: int) -> dict[str, pa.Table]:
             "row_json": ['{"sumOpenInterest": "0.00000000", "timestamp": 1735693200000}'] * len(quarantined),
             "raw_sha256": "ab" * 32,
             "fetched_at": now,
+            "quarantine_id": [f"{i:064x}" for i in range(len(quarantined))],
             "run_id": "run-1",
             "recorded_at": now,
             "date": date(2025, 1, 1),

@@ -15,7 +15,7 @@ from transforms.roster import DAILY_ASSETS
 from transforms.roster import source as source_of
 from transforms.sources.contract import Instrument, Series
 from transforms.spec import SPEC
-from transforms.windows import HOUR, Window, utc
+from transforms.windows import DAY, HOUR, Window, utc
 
 BINANCE = source_of("binance")
 BTC = Instrument("BTCUSDT", "binance", "BTC")

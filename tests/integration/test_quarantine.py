@@ -1,0 +1,296 @@
+"""Quarantine as a person uses it, on the real lake: release and reject, what is remembered, and what the index makes of it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from expectations.verdict import Verdict
+from plugins import deriving, gate, ledger, recorder, steps
+from plugins.errors import DecisionRefused, NotFound
+from plugins.fetcher import Fetched
+from plugins.lake import Lake
+from plugins.quarantine import Choice, decide, listing, still_open
+from transforms.roster import source as source_of
+from transforms.schema import content_sha256
+from transforms.sources.contract import Answer, Disposition, Instrument
+from transforms.spec import SPEC
+from transforms.tables import tables
+from transforms.windows import DAY, Window, utc
+
+pytestmark = pytest.mark.stack
+
+SPAN = Window(utc("2026-05-01"), utc("2026-05-05"))
+DAYS = [utc(f"2026-05-0{day}") for day in (2, 3, 4, 5)]
+
+
+def at(text):
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+ASKED = at("2026-05-06T00:00:00")
+
+
+def answered(lake, source, series, body, asked=ASKED, run_id="r"):
+    """Store an answer as a fetch would have, and return its bundle."""
+    (ask,) = source_of(source).asks(series)
+    answer = Answer(200, json.dumps(body).encode() if not isinstance(body, bytes) else body, asked, {"Content-Type": "application/json"})
+    return recorder.store(lake, source, [Fetched(ask, answer, Disposition("accept"), 1)], run_id)
+
+
+def klines(lake, changes=(), asked=ASKED, run_id="r", price=100.0):
+    """Hourly bars of BTCUSDT over a day; `changes`: hour -> fields."""
+    source = source_of("binance")
+    window = Window(DAYS[0], DAYS[0] + DAY)
+    (series,) = [
+        one
+        for one in source.plan(window, [Instrument("BTCUSDT", "binance", "BTC", 1.0)], at("2026-05-04T00:00:00"))
+        if one.endpoint == "klines"
+    ]
+    rows = []
+    for hour in range(24):
+        opened = int(window.start.timestamp()) * 1000 + hour * 3_600_000
+        row = [opened, str(price), str(price + 2), str(price - 2), str(price + 1), "10", opened + 3_599_999, "1000", 5, "4", "400", "0"]
+        for place, value in dict(changes).get(hour, {}).items():
+            row[place] = value
+        rows.append(row)
+    return answered(lake, "binance", series, rows, asked, run_id)
+
+
+def accounts(lake):
+    """Rows in = core + quarantine + duplicates over all loads; a release moves rows from quarantine to core."""
+    for row in lake.read("outcomes", where={"step": ("load", "decide")}).to_pylist():
+        assert row["rows_decoded"] == row["rows_core"] + row["rows_quarantined"] + row["rows_duplicate"], row
+        assert min(row["rows_core"], row["rows_quarantined"], row["rows_duplicate"]) >= 0, row
+    core = sum(lake.read(table.name, columns=["date"]).num_rows for table in tables("core"))
+    told = lake.read("outcomes", where={"step": ("load", "decide")}).column("rows_core").to_pylist()
+    assert core == sum(told)
+
+
+def bars(lake, **where):
+    return sorted(lake.read("candles", where=where or None).to_pylist(), key=lambda row: (row["as_of"], row["revision"]))
+
+
+#: place of the high in a kline; a bar whose high lies below its close fails CLOSE_ABOVE_HIGH and OPEN_ABOVE_HIGH
+HIGH = 2
+BROKEN = {5: {HIGH: "100.5"}}
+
+
+def test_a_released_row_is_a_new_revision_known_from_its_release_on(pipeline):
+    lake = pipeline()
+    bundle = klines(lake, BROKEN)
+    steps.load([bundle], "k", "first")
+    (entry,) = still_open(lake)
+    assert (entry.target, entry.reason_code, entry.instrument) == ("candles", "EXPECTATION", "BTCUSDT")
+    assert len(bars(lake)) == 23
+    text = listing(lake, Choice(), 5)
+    assert entry.quarantine_id[:16] in text
+    assert "CLOSE_ABOVE_HIGH" in text
+    assert bundle[0] in text
+    before = ledger.partitions(lake)
+
+    began = datetime.now(UTC)
+    done = decide(lake, Choice(quarantine_id=entry.quarantine_id[:8]), "release", "the venue confirmed the bar", "ana", "run-1")
+    assert done.rows == {"candles": 1}
+    (row,) = [row for row in bars(lake) if "RELEASED" in row["flags"]]
+    assert row["as_of"] == entry.at
+    assert row["high_usd"] == 100.5
+    assert row["raw_sha256"] == entry.raw_sha256
+    assert row["fetched_at"] == ASKED
+    assert row["known_at"] >= began, "never earlier than its release: no look-ahead"
+    after = ledger.partitions(lake)
+    assert [key for key in after if after[key] != before.get(key)] == [("candles", "binance", done.days["candles"][0])]
+    assert still_open(lake) == []
+    (said,) = lake.read("decisions").to_pylist()
+    assert (said["decision"], said["decision_reason"], said["decided_by"], said["quarantine_id"]) == (
+        "release",
+        "the venue confirmed the bar",
+        "ana",
+        entry.quarantine_id,
+    )
+
+    # the same bytes again, from the store and asked anew: nothing returns to quarantine, nothing enters twice
+    held = bars(lake)
+    for bundles in (bundle, klines(lake, BROKEN, at("2026-05-07T00:00:00"), "r2")):
+        counts = steps.load([bundles], "k", "again")
+        assert (counts["rows_decoded"], counts["rows_duplicate"], counts["rows_core"]) == (24, 24, 0)
+    assert bars(lake) == held
+    assert still_open(lake) == []
+    accounts(lake)
+
+
+def test_deciding_twice_or_on_the_unknown_says_what_was_found_and_what_to_do(pipeline):
+    lake = pipeline()
+    steps.load([klines(lake, BROKEN)], "k", "first")
+    (entry,) = still_open(lake)
+    with pytest.raises(DecisionRefused, match="needs a reason"):
+        decide(lake, Choice(entry.quarantine_id), "release", "  ", "ana", "r")
+    with pytest.raises(NotFound, match=r"no entry has it.*make quarantine"):
+        decide(lake, Choice("00000000000"), "release", "why", "ana", "r")
+    with pytest.raises(NotFound, match="at least 8"):
+        decide(lake, Choice(entry.quarantine_id[:3]), "release", "why", "ana", "r")
+    with pytest.raises(NotFound, match="table=funding"):
+        decide(lake, Choice(table="funding"), "release", "why", "ana", "r")
+    with pytest.raises(DecisionRefused, match="either an id or filters"):
+        decide(lake, Choice(), "release", "why", "ana", "r")
+    decide(lake, Choice(entry.quarantine_id), "release", "why", "ana", "run-1")
+    again = decide(lake, Choice(entry.quarantine_id), "release", "why", "ana", "run-1")
+    assert again.entries == [], "Airflow tries a task again: what its first try did is done"
+    for decision in ("release", "reject"):
+        with pytest.raises(DecisionRefused, match=r"release was decided on .* by ana .*asking the source again"):
+            decide(lake, Choice(entry.quarantine_id), decision, "why", "ana", "run-2")
+    assert lake.read("decisions").num_rows == 1
+
+
+def test_a_rejected_row_stays_out_for_good(pipeline, monkeypatch):
+    """Also when the gate would take it: the row is put aside again, its window is no longer open."""
+    lake = pipeline()
+    bundle = klines(lake, BROKEN)
+    steps.load([bundle], "k", "first")
+    (entry,) = still_open(lake)
+    decide(lake, Choice(source="binance", table="candles", reason_code="EXPECTATION"), "reject", "a test bar", "ana", "run-1")
+    assert still_open(lake) == []
+    put_aside = lake.read("quarantine").num_rows
+
+    gate.warm()
+    monkeypatch.setattr(gate, "gate", lambda given: {name: Verdict(name, rows) for name, rows in given.items()})
+    counts = steps.load([bundle], "k", "again")
+    assert (counts["rows_core"], counts["rows_quarantined"], counts["rows_duplicate"]) == (0, 1, 23)
+    assert lake.read("quarantine").num_rows == put_aside, "the same answer's row is on record once"
+    counts = steps.load([klines(lake, BROKEN, at("2026-05-07T00:00:00"), "r2")], "k", "anew")
+    assert (counts["rows_core"], counts["rows_quarantined"]) == (0, 1)
+    assert len(bars(lake)) == 23
+    assert still_open(lake) == []
+    with pytest.raises(DecisionRefused, match="a rejection is for good"):
+        decide(lake, Choice(entry.quarantine_id), "release", "second thoughts", "ana", "run-2")
+    accounts(lake)
+
+
+def test_a_part_that_a_decoder_put_aside_is_decoded_again(pipeline):
+    """A quantity outside its limits never became a row: the released one is what the decoder makes of the answer without that check."""
+    lake = pipeline()
+    bundle = klines(lake, {3: {5: "-4"}, 7: {5: "-5"}})
+    counts = steps.load([bundle], "k", "first")
+    assert counts["rows_quarantined"] == 2
+    (coverage,) = lake.read("coverage").to_pylist()
+    assert not coverage["complete"]
+    three, seven = sorted(still_open(lake), key=lambda one: one.row_json)
+    assert three.endpoint == "klines"
+    with pytest.raises(DecisionRefused, match=r"Nothing was released.*TAKER_ABOVE_VOLUME"):
+        decide(lake, Choice(three.quarantine_id), "release", "why", "ana", "run-1")
+    assert len(bars(lake)) == 22
+    decide(lake, Choice(three.quarantine_id), "reject", "no volume is negative", "ana", "run-2")
+    decide(lake, Choice(seven.quarantine_id), "reject", "no volume is negative", "ana", "run-3")
+    steps.load([klines(lake, {3: {5: "-4"}, 7: {5: "-5"}}, at("2026-05-07T00:00:00"), "r2")], "k", "again")
+    assert still_open(lake) == [], "asked again, the same rows are not open again"
+    newest = max(lake.read("coverage").to_pylist(), key=lambda row: row["recorded_at"])
+    assert (newest["refused"], newest["missing"]) == (0, 2), "what a person decided about is no reason to ask again"
+    accounts(lake)
+
+
+def supply(lake, values, asked, run_id="r"):
+    """Daily supply of all stablecoins; `values`: one per day."""
+    source = source_of("defillama")
+    series = next(one for one in source.plan(SPAN, [], ASKED) if one.instrument == "ALL")
+    points = zip([SPAN.start, *DAYS], values, strict=True)
+    body = [
+        {"date": str(int(day.timestamp())), "totalCirculating": {"peggedUSD": value}, "totalCirculatingUSD": {"peggedUSD": value}}
+        for day, value in points
+    ]
+    return answered(lake, "defillama", series, body, asked, run_id)
+
+
+def test_a_released_part_is_covered_and_a_later_word_of_the_source_outranks_it(pipeline):
+    """Value by value: what was restated before the release stays as it was known, what comes after it is the next revision."""
+    lake = pipeline()
+    odd, mended = [1e11, 1.1e11, -5.0, 1.3e11, 1.4e11], [1e11, 1.1e11, 1.2e11, 1.3e11, 1.4e11]
+    first = supply(lake, odd, ASKED)
+    steps.load([first], "k", "first")
+    (entry,) = still_open(lake)
+    assert (entry.endpoint, entry.reason_code) == ("stablecoincharts", "VALUE")
+    steps.load([supply(lake, mended, at("2026-05-08T00:00:00"))], "k", "mended")
+
+    def history():
+        rows = lake.read("stablecoin_supply").to_pylist()
+        (day,) = {row["as_of"] for row in rows if row["circulating_usd"] == 1.2e11}
+        return sorted((row for row in rows if row["as_of"] == day), key=lambda row: row["revision"])
+
+    (before,) = history()
+    decide(lake, Choice(entry.quarantine_id), "release", "a redemption beyond issue, the issuer says", "ana", "run-1")
+    assert [row["circulating_usd"] for row in history()] == [1.2e11, -5.0]
+    assert history()[0] == before, "what was known before the release is as it was"
+    assert history()[1]["known_at"] > before["known_at"]
+
+    counts = steps.load([first], "k", "replayed")
+    assert (counts["rows_core"], counts["rows_quarantined"]) == (0, 0)
+    steps.load([supply(lake, mended, at("2030-01-01T00:00:00"))], "k", "denied")
+    assert [row["circulating_usd"] for row in history()] == [1.2e11, -5.0, 1.2e11]
+    steps.load([supply(lake, odd, at("2030-01-02T00:00:00"))], "k", "said again")
+    assert [row["circulating_usd"] for row in history()] == [1.2e11, -5.0, 1.2e11, -5.0]
+    assert [row["known_at"].year for row in history()][2:] == [2030, 2030]
+    assert [row["flags"] for row in history()] == ["", "RELEASED", "", "RELEASED"]
+    assert still_open(lake) == []
+    newest = max(lake.read("coverage").to_pylist(), key=lambda row: row["recorded_at"])
+    assert (newest["refused"], newest["missing"]) == (0, 0)
+    steps.load([first], "k", "replayed twice")
+    assert len(history()) == 4
+    accounts(lake)
+
+
+def test_the_index_follows_a_release_and_no_bar_before_it_changes(pipeline):
+    """What the Dag does: decide, derive the day and those after it, publish; the report shows what is still open."""
+    lake = pipeline(HOURLY_ASSETS="BTC")
+    steps.load([klines(lake, {5: {HIGH: "100.5"}, 9: {HIGH: "100.5"}})], "k", "first")
+    five, nine = sorted(still_open(lake), key=lambda one: one.at)
+    steps.derive("k", "derived")
+    index = tables("index")
+    before = {table.name: content_sha256(table, lake.read(table.name)) for table in index}
+    assert lake.read("readings").num_rows
+    assert deriving.plans(lake, SPEC) == []
+
+    what = {"quarantine_id": five.quarantine_id, "source": "", "table": "", "first": None, "last": None}
+    assert steps.decide(what, "release", "the venue confirmed it", "ana", "run-1") == {"decided": 1, "candles": 1}
+    (plan,) = deriving.plans(lake, SPEC)
+    assert min(plan.inputs) == five.at.date()
+    counts = steps.follow("run-1")
+    assert counts["rows_published"] > 0
+    assert {table.name: content_sha256(table, lake.read(table.name)) for table in index} == before, "a bar used what was released later"
+    assert deriving.plans(lake, SPEC) == []
+    page = lake.get("report/index.html").decode()
+    assert "1 open" in page
+    assert nine.quarantine_id[:16] in page
+    assert five.quarantine_id[:16] not in page
+
+
+def test_killed_between_any_two_commits_a_release_can_run_again(pipeline, monkeypatch):
+    lake = pipeline()
+    steps.load([klines(lake, BROKEN)], "k", "first")
+    (entry,) = still_open(lake)
+    real = Lake._commit
+    for survive in range(10):
+        done = 0
+
+        def dying(self, name, write, survive=survive):
+            nonlocal done
+            if done == survive:
+                raise KeyboardInterrupt(name)
+            done += 1
+            real(self, name, write)
+
+        monkeypatch.setattr(Lake, "_commit", dying)
+        try:
+            decide(lake, Choice(entry.quarantine_id), "release", "why", "ana", "run-1")
+        except KeyboardInterrupt:
+            continue
+        finally:
+            monkeypatch.setattr(Lake, "_commit", real)
+        break
+    assert survive >= 3
+    assert len([row for row in bars(lake) if "RELEASED" in row["flags"]]) == 1
+    assert lake.read("decisions").num_rows == 1
+    known = ledger.partitions(lake)
+    table = next(table for table in tables("core") if table.name == "candles")
+    for (source, day), (_, sha) in ledger.hash_days(table, lake.read("candles"), "source").items():
+        assert known["candles", source, day][0] == sha
