@@ -7,7 +7,7 @@ PY := PYTHONPATH=. $(BIN)/python
 export SOURCES RECORDINGS
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install run up down wipe trace sql quarantine release reject test lint bench calibrate env lock docs
+.PHONY: help install run up down wipe trace sql known quarantine release reject test lint bench calibrate env lock docs
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ trace: install ## the way of a number back to its bytes: make trace ASSET=BTC [I
 
 sql: install ## a DuckDB query over the Iceberg tables: make sql Q="select asset, as_of, s, f, x, regime from index.readings limit 5"
 	@$(PY) -m plugins.cli sql "$(Q)"
+
+known: install ## a table as it was known: make known AT=2026-05-01T12:00 TABLE=stablecoin_supply [WHERE="stablecoin = 'ALL'"]
+	@$(PY) -m plugins.cli known --at "$(AT)" --table "$(TABLE)" --where "$(WHERE)"
 
 quarantine: install ## what is put aside and open, and why: make quarantine [SOURCE=binance] [TABLE=funding] [REASON=VALUE] [LIMIT=20]
 	@$(PY) -m plugins.cli quarantine --source "$(SOURCE)" --table "$(TABLE)" --reason "$(REASON)" --limit "$(or $(LIMIT),20)"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
 from urllib.parse import urlparse
 
 import duckdb
+import pyarrow as pa
 from duckdb_extensions import import_extension
 
 from plugins.lake import Lake
+from transforms.revisions import known as as_known
+from transforms.schema import known_macro
 from transforms.tables import TABLES
 
 EXTENSIONS = ("httpfs", "avro", "iceberg")
@@ -19,7 +23,10 @@ def _quoted(text: str) -> str:
 
 
 def connect(lake: Lake) -> duckdb.DuckDBPyConnection:
-    """A DuckDB connection with a view per table: `core.open_interest`, `index.readings`, `ops.quarantine`, ... Signed extensions, no download."""
+    """A DuckDB connection with a view per table: `core.open_interest`, `index.readings`, `ops.quarantine`, ..., and `known.<table>(instant)`.
+
+    Signed extensions, no download.
+    """
     chosen = lake.settings
     con = duckdb.connect()
     for extension in EXTENSIONS:
@@ -37,4 +44,13 @@ def connect(lake: Lake) -> duckdb.DuckDBPyConnection:
         con.execute(f"CREATE SCHEMA {layer}")
     for name, table in TABLES.items():
         con.execute(f"CREATE VIEW {table.identifier} AS SELECT * FROM iceberg_scan('{lake.iceberg(name).metadata_location}')")
+    con.execute("CREATE SCHEMA known")
+    for table in TABLES.values():
+        if "known_at" in table.columns:
+            con.execute(known_macro(table))
     return con
+
+
+def known(lake: Lake, name: str, at: datetime, *, days: tuple[date, date] | None = None, held: bool = False) -> pa.Table:
+    """Rows of a table as they were known at an instant (transforms/revisions.py); `days`: only these days."""
+    return as_known(TABLES[name], lake.read(name, days=days), at, held=held)

@@ -1,4 +1,4 @@
-"""The commands behind `make`: run, up, down, trace, sql, quarantine, decide, settings.
+"""The commands behind `make`: run, up, down, trace, sql, known, quarantine, decide, settings.
 
 `run` starts the embedded stack, fills what is missing of the market's history through Airflow's backfill, prints the reading and stops.
 """
@@ -23,6 +23,7 @@ from plugins.mainjob import fill
 from plugins.orchestra import Airflow
 from plugins.settings import ROOT, Settings
 from plugins.stack import Stack, alive, end_postgres, read_card
+from transforms.tables import TABLES
 from transforms.vocabulary import DECISIONS
 from transforms.windows import utc
 
@@ -206,6 +207,21 @@ def sql(options: argparse.Namespace) -> int:
     return 0
 
 
+def known(options: argparse.Namespace) -> int:
+    """A table as it was known at an instant: of each key the newest revision with `known_at` not after it."""
+    chosen = TABLES.get(options.table.split(".")[-1])
+    if chosen is None or "known_at" not in chosen.columns:
+        names = ", ".join(name for name, one in TABLES.items() if "known_at" in one.columns)
+        raise QueryRefused(f"TABLE={options.table!r} has no revisions to look back on: use one of {names}.")
+    try:
+        at = utc(options.at)
+    except ValueError:
+        raise QueryRefused(f"AT={options.at!r} is no instant: write it as 2026-05-01T12:00 (UTC).") from None
+    where = f" WHERE {options.where}" if options.where else ""
+    options.query = f"SELECT * FROM known.{chosen.name}(TIMESTAMPTZ '{at.isoformat()}'){where} ORDER BY {', '.join(chosen.key)}"
+    return sql(options)
+
+
 def quarantine(options: argparse.Namespace) -> int:
     """What is open in quarantine, and why."""
     from plugins.quarantine import Choice, listing
@@ -266,6 +282,10 @@ def main(arguments: list[str] | None = None) -> int:
     tracing.add_argument("--at", default="", help="as_of instant (UTC); default the latest")
     tracing.add_argument("--feature", default="")
     commands.add_parser("sql").add_argument("query")
+    looking = commands.add_parser("known")
+    looking.add_argument("--table", required=True)
+    looking.add_argument("--at", required=True, help="instant (UTC)")
+    looking.add_argument("--where", default="", help="SQL condition")
     listed = commands.add_parser("quarantine")
     for name in ("source", "table", "reason"):
         listed.add_argument(f"--{name}", default="")

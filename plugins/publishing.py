@@ -25,7 +25,7 @@ from plugins import ledger, reports, summary
 from plugins.lake import Lake
 from plugins.settings import Settings
 from transforms.dictionary import render as dictionary
-from transforms.schema import ddl, empty
+from transforms.schema import ddl, empty, known_macro
 from transforms.tables import TABLES, tables
 
 log = logging.getLogger(__name__)
@@ -124,6 +124,8 @@ def views(lake: Lake) -> str:
     lines += [f"CREATE SCHEMA IF NOT EXISTS {layer};" for layer in sorted({table.layer for table in TABLES.values()})]
     for name, table in TABLES.items():
         lines.append(f"CREATE OR REPLACE VIEW {table.identifier} AS SELECT * FROM iceberg_scan('{lake.iceberg(name).metadata_location}');")
+    lines += ["CREATE SCHEMA IF NOT EXISTS known;  -- SELECT * FROM known.open_interest(TIMESTAMPTZ '2026-05-01 12:00Z'): as known then"]
+    lines += [known_macro(table) for table in TABLES.values() if "known_at" in table.columns]
     return "\n".join(lines) + "\n"
 
 

@@ -11,6 +11,7 @@ A row that a person released from quarantine stands where it was released: behin
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -76,6 +77,24 @@ def merge(table: Table, stored: pa.Table, arrived: pa.Table) -> Merged:
     rows = rows.take(pa.array(chosen))
     ordered = in_key_order(table, rows)  # the sort above already is key order; this also drops the helper column
     return Merged(ordered, new[chosen], count - len(chosen))
+
+
+def known(table: Table, rows: pa.Table, at: datetime, *, held: bool = False) -> pa.Table:
+    """Rows of `table` as they were known at an instant: of each key the newest revision with `known_at <= at`, in key order.
+
+    History that was asked for later counts as known when it could first have been (as_of plus the declared lag). With `held` only what
+    had been asked for by then counts: what this lake would show had it stopped at `at`. Tables without `known_at` raise ValueError.
+    """
+    if "known_at" not in table.columns:
+        raise ValueError(f"table {table.name} has no known_at: what it says is not a fact about the world that becomes known")
+    moment = pa.scalar(at, rows.schema.field("known_at").type)
+    seen = pc.less_equal(rows.column("known_at"), moment)
+    if held and "fetched_at" in table.columns:
+        seen = pc.and_(seen, pc.less_equal(rows.column("fetched_at"), moment))
+    found = in_key_order(table, rows.filter(seen))
+    if "revision" not in table.columns or found.num_rows == 0:
+        return found
+    return found.filter(pa.array(np.append(~_like_previous(found, table.key)[1:], True)))  # the last of each key
 
 
 def _said_at(rows: pa.Table) -> pa.ChunkedArray:

@@ -54,6 +54,18 @@ def ddl(table: Table) -> str:
     return f"CREATE TABLE {table.identifier} (\n" + "\n".join(lines) + "\n);\n"
 
 
+def known_macro(table: Table) -> str:
+    """DuckDB: `known.<table>(instant)`, the rows of a view as they were known at an instant (transforms/revisions.py, `known`)."""
+    newest = (
+        f" QUALIFY row_number() OVER (PARTITION BY {', '.join(table.key)} ORDER BY revision DESC) = 1"
+        if "revision" in table.columns
+        else ""
+    )
+    return (
+        f"CREATE OR REPLACE MACRO known.{table.name}(instant) AS TABLE SELECT * FROM {table.identifier} WHERE known_at <= instant{newest};"  # noqa: S608 - declared names only
+    )
+
+
 def in_key_order(table: Table, rows: pa.Table) -> pa.Table:
     """Rows sorted by the table's key (then revision), columns in declared order: the one order in which a partition is stored."""
     order = [*table.key, *(["revision"] if "revision" in table.columns else [])]

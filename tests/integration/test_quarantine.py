@@ -9,6 +9,7 @@ import pytest
 
 from expectations.verdict import Verdict
 from plugins import deriving, gate, ledger, recorder, steps
+from plugins.catalog import connect, known
 from plugins.errors import DecisionRefused, NotFound
 from plugins.fetcher import Fetched
 from plugins.lake import Lake
@@ -262,6 +263,21 @@ def test_the_index_follows_a_release_and_no_bar_before_it_changes(pipeline):
     assert "1 open" in page
     assert nine.quarantine_id[:16] in page
     assert five.quarantine_id[:16] not in page
+
+
+def test_what_was_known_is_one_answer_in_sql_and_in_python(pipeline):
+    lake = pipeline()
+    for day, value in (("2026-05-06", 1.2e11), ("2026-05-08", 1.3e11)):
+        steps.load([supply(lake, [1e11, 1.1e11, value, 1.3e11, 1.4e11], at(f"{day}T00:00:00"))], "k", day)
+    for moment in ("2026-05-03T12:00:00", "2026-05-07T00:00:00", "2026-05-09T00:00:00"):
+        mine = known(lake, "stablecoin_supply", at(moment)).to_pylist()
+        connection = connect(lake)
+        query = f"SELECT as_of, circulating_usd, revision FROM known.stablecoin_supply(TIMESTAMPTZ '{moment}Z') ORDER BY as_of"
+        told = connection.sql(query).fetchall()
+        assert [row[1:] for row in told] == [(row["circulating_usd"], row["revision"]) for row in mine]
+        assert [row[0].timestamp() for row in told] == [row["as_of"].timestamp() for row in mine]
+        connection.close()
+    assert max(row["revision"] for row in mine) == 1
 
 
 def test_killed_between_any_two_commits_a_release_can_run_again(pipeline, monkeypatch):

@@ -7,7 +7,8 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transforms.revisions import complete, merge
+from transforms.revisions import complete, known, merge
+from transforms.rulings import released
 from transforms.schema import content_sha256, empty
 from transforms.sources.contract import table_of
 from transforms.tables import TABLES
@@ -114,3 +115,41 @@ def test_stored_rows_stay_and_every_arrival_is_fresh_or_duplicate(answers, chanc
         kept = merged.rows.filter(pa.array(~merged.fresh))
         assert kept.column("raw_sha256").to_pylist() == stored.column("raw_sha256").to_pylist()
         stored = merged.rows
+
+
+@given(ANSWERS, st.integers(0, 320))
+@settings(max_examples=100, deadline=None)
+def test_known_is_what_a_lake_that_had_stopped_then_would_show(answers, hour):
+    """Of each key one row, the newest that was known; never one from after; and the later answers change nothing about it."""
+    at = DAY + timedelta(hours=hour)
+    stored, _ = load(in_order(answers))
+    stopped, _ = load([answer for answer in in_order(answers) if answer[0] <= hour])
+    assert known(SUPPLY, stored, at, held=True).equals(known(SUPPLY, stopped, at, held=True))
+
+    found = known(SUPPLY, stored, at)
+    expected = {}
+    for row in stored.to_pylist():
+        if row["known_at"] <= at and row["revision"] >= expected.get(row["as_of"], row)["revision"]:
+            expected[row["as_of"]] = row
+    assert found.to_pylist() == [expected[as_of] for as_of in sorted(expected)]
+    assert all(row["known_at"] <= at for row in found.to_pylist())
+    asked = {row["as_of"] for row in stopped.to_pylist()}
+    mine = [row for row in found.to_pylist() if row["as_of"] in asked]
+    assert mine == known(SUPPLY, stopped, at).to_pylist(), "also without `held`, for whatever had been asked for by then"
+
+
+@given(ANSWERS, st.integers(0, 320), st.integers(0, 320))
+@settings(max_examples=60, deadline=None)
+def test_what_was_known_is_never_forgotten_and_a_release_changes_nothing_before_it(answers, hour, release):
+    """A row that is released at an instant is the newest from then on and is not there before."""
+    stored, _ = load(in_order(answers))
+    moment = DAY + timedelta(hours=500 + release)
+    merged = merge(SUPPLY, stored, released(rows_of((200 + release, {0: 7.0})), moment)).rows
+    at = DAY + timedelta(hours=hour)
+    assert known(SUPPLY, merged, at).equals(known(SUPPLY, stored, at))
+    assert known(SUPPLY, merged, moment - timedelta.resolution).equals(known(SUPPLY, stored, moment - timedelta.resolution))
+    (row,) = [row for row in known(SUPPLY, merged, moment).to_pylist() if row["as_of"] == DAY]
+    assert (row["circulating_usd"], row["known_at"], row["flags"]) == (7.0, moment, "RELEASED")
+    early, late = sorted((hour, release))
+    keys = [known(SUPPLY, merged, DAY + timedelta(hours=h)).column("as_of").to_pylist() for h in (early, late)]
+    assert set(keys[0]) <= set(keys[1])
