@@ -23,7 +23,7 @@ from pyarrow import dataset
 from pyarrow.fs import S3FileSystem
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
-from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOrEqual, LessThanOrEqual
+from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThan, GreaterThanOrEqual, LessThanOrEqual, Or
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table as IcebergTable
@@ -44,6 +44,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 
 from plugins.errors import CommitConflict, LakeRefused, LakeUnreachable
 from plugins.lakefiles import file_system
+from transforms.rulings import RELEASED
 from transforms.schema import arrow_schema, empty, in_key_order
 from transforms.tables import TABLES, Table
 from transforms.vocabulary import Kind
@@ -215,14 +216,18 @@ class Lake:
         days: tuple[date, date] | None = None,
         columns: Sequence[str] | None = None,
         where: Mapping[str, str | Sequence[str]] | None = None,
+        restated: bool = False,
     ) -> pa.Table:
-        """Rows of a table: whole days `[first, last]`, chosen columns, columns equal to a value or to one of several."""
+        """Rows of a table: whole days `[first, last]`, chosen columns, columns equal to a value or to one of several.
+
+        `restated`: only files that may hold a revision above 0 or a released row (whole days: the rows before them are in the same file).
+        """
         table = TABLES[name]
         chosen = tuple(columns) if columns is not None else table.columns
         schema = arrow_schema(table, chosen)
         matching = [_equals(column, value) for column, value in (where or {}).items()]
         with plain_errors(self.settings.s3_endpoint):
-            files = self._files(name, days)
+            files = self._files(name, days, restated=restated)
             if not files:
                 return empty(table, chosen)
             # pyiceberg plans; pyarrow reads, in half the time that pyiceberg's own reader takes for many small files
@@ -232,11 +237,13 @@ class Lake:
             found = source.to_table(columns=list(chosen), filter=reduce(and_, matching) if matching else None)
         return _filled(found, schema)
 
-    def _files(self, name: str, days: tuple[date, date] | None) -> list[tuple[str, int]]:
+    def _files(self, name: str, days: tuple[date, date] | None, *, restated: bool = False) -> list[tuple[str, int]]:
         """Data files of the current snapshot that hold these days: path as `self.files` wants it, and size (which saves asking for it)."""
         scan = self.iceberg(name).scan(selected_fields=("date",))
         if days is not None:
             scan = scan.filter(_span(days))
+        if restated:  # by the files' own statistics, without opening them
+            scan = scan.filter(Or(GreaterThan("revision", 0), GreaterThanOrEqual("flags", RELEASED)))
         tasks = list(scan.plan_files())
         if any(task.delete_files for task in tasks):
             raise LakeUnreachable(

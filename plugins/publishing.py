@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from plugins import ledger, reports, summary
+from plugins import ledger, reports, restatements, summary
 from plugins.lake import Lake
 from plugins.settings import Settings
 from transforms.dictionary import render as dictionary
@@ -144,13 +144,16 @@ def publish(lake: Lake, settings: Settings) -> int:
         lake.put(key, text.encode(), "text/plain; charset=utf-8")
     for table in tables("ops"):
         lake.compact(table.name)
-    data = report_data(lake, settings)
+    revisions = restatements.refresh(lake)
+    data = report_data(lake, settings, revisions)
     page, text = reports.render(data), summary.text(data)
     lake.put("report/index.html", page.encode(), "text/html; charset=utf-8")
+    lake.put("report/revisions.md", restatements.markdown(revisions).encode(), "text/markdown; charset=utf-8")
     lake.put("report/summary.txt", text.encode(), "text/plain; charset=utf-8")
     if folder is not None:
         (settings.home / "report.html").write_text(page)
         (settings.home / "summary.txt").write_text(text)
+        (settings.home / "revisions.md").write_text(restatements.markdown(revisions))
     lake.put(STATE, state.encode(), "text/plain; charset=utf-8")
     log.info("mirror: %d rows written; report: %d kB", written, len(page) // 1000)
     return written
@@ -160,7 +163,7 @@ def publish(lake: Lake, settings: Settings) -> int:
 _STAMPS: Final = frozenset({"known_at", "market", "vintage", "index_version", "spec_sha256", "code_sha", "date"})
 
 
-def report_data(lake: Lake, settings: Settings) -> reports.ReportData:
+def report_data(lake: Lake, settings: Settings, revisions: pa.Table | None = None) -> reports.ReportData:
     """Everything the report and the terminal summary show.
 
     Of the features, which are most of the rows, only the newest days of a series; of the latent liquidations these and the day before each,
@@ -170,6 +173,7 @@ def report_data(lake: Lake, settings: Settings) -> reports.ReportData:
     lean = ("contributions", "events", "outliers")
     tables = {name: lake.read(name) for name in whole}
     tables |= {name: lake.read(name, columns=[one for one in TABLES[name].columns if one not in _STAMPS]) for name in lean}
+    tables["revisions"] = lake.read("revisions") if revisions is None else revisions
     newest = tables["readings"].group_by(["asset", "cadence"]).aggregate([("date", "max")]).column("date_max")
     days = sorted(pc.unique(newest).to_pylist())
     tables["features"] = _of_days(lake, "features", days)

@@ -52,6 +52,7 @@ class ReportData:
     outliers: pa.Table = field(default_factory=partial(empty, TABLES["outliers"]))
     coverage: pa.Table = field(default_factory=partial(empty, TABLES["coverage"]))
     quarantine: pa.Table = field(default_factory=partial(empty, TABLES["quarantine"]))
+    revisions: pa.Table = field(default_factory=partial(empty, TABLES["revisions"]))
     decisions: pa.Table = field(default_factory=partial(empty, TABLES["decisions"]))
     outcomes: pa.Table = field(default_factory=partial(empty, TABLES["outcomes"]))
     verdicts: pa.Table = field(default_factory=partial(empty, TABLES["verdicts"]))

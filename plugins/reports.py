@@ -211,8 +211,10 @@ def render(data: ReportData, *, chart_bytes: int = CHART_BYTES) -> str:
         accounts=accounts(data.outcomes),
         rejects=_rejects(data.quarantine),
         rejected=data.quarantine.num_rows,
+        revisions=_newest(data.revisions, [("known_at", "descending"), ("table_name", "ascending"), ("as_of", "descending")]),
+        revised=data.revisions.num_rows,
         undecided=undecided(data.quarantine, data.decisions, NEWEST),
-        outliers=_outliers(data.outliers),
+        outliers=_newest(data.outliers, [("as_of", "descending"), ("asset", "ascending")]),
         judged=data.outliers.num_rows,
         troubles=_troubles(data.outcomes, "started_at"),
         steps=Counter(data.outcomes.column("outcome").to_pylist()),
@@ -367,9 +369,9 @@ def _heap(ladder: Ladder) -> Heap:
     )
 
 
-def _outliers(rows: pa.Table) -> list[dict[str, Any]]:
-    """Values beyond the outlier gate's limit, newest first."""
-    found: list[dict[str, Any]] = rows.sort_by([("as_of", "descending"), ("asset", "ascending")]).slice(0, LISTED).to_pylist()
+def _newest(rows: pa.Table, order: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    """The first rows in an order: as many as are listed one by one."""
+    found: list[dict[str, Any]] = rows.sort_by(order).slice(0, LISTED).to_pylist()
     return found
 
 

@@ -47,6 +47,11 @@ def complete(table: Table, decoded: pa.Table, raw_sha256: pa.Array, fetched_at: 
     return pa.table(columns, schema=schema)
 
 
+def values_of(table: Table) -> tuple[str, ...]:
+    """The columns whose change makes a revision: what a row says, not when we learnt of it or what we thought of it."""
+    return tuple(name for name in table.content if name not in {*table.key, "known_at", "revision", "flags", "date"})
+
+
 def merge(table: Table, stored: pa.Table, arrived: pa.Table) -> Merged:
     """Merge arrived rows into stored ones of the same days. Both carry all columns of `table`; any row order.
 
@@ -63,8 +68,7 @@ def merge(table: Table, stored: pa.Table, arrived: pa.Table) -> Merged:
     order = pc.sort_indices(rows, [(name, "ascending") for name in (*table.key, "_said_at", "raw_sha256", "_new")])
     rows = rows.take(order)
     same_key = _like_previous(rows, table.key)
-    values = tuple(name for name in table.content if name not in {*table.key, "known_at", "revision", "flags", "date"})
-    run = np.cumsum(~(same_key & _like_previous(rows, values))) - 1  # consecutive rows that say the same
+    run = np.cumsum(~(same_key & _like_previous(rows, values_of(table)))) - 1  # consecutive rows that say the same
     new = rows.column("_new").to_numpy(zero_copy_only=False).astype(bool)
     chosen = np.flatnonzero(np.diff(run, prepend=-1))
     chosen[run[~new]] = np.flatnonzero(~new)  # of a run keep the stored row: a late answer that only confirms it is a duplicate

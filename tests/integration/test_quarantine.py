@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from expectations.verdict import Verdict
-from plugins import deriving, gate, ledger, recorder, steps
+from plugins import deriving, gate, ledger, recorder, restatements, steps
 from plugins.catalog import connect, known
 from plugins.errors import DecisionRefused, NotFound
 from plugins.fetcher import Fetched
@@ -34,14 +35,15 @@ def at(text):
 ASKED = at("2026-05-06T00:00:00")
 
 
-def answered(lake, source, series, body, asked=ASKED, run_id="r"):
+def answered(lake, source, series, body, asked=ASKED, run_id="r", host=""):
     """Store an answer as a fetch would have, and return its bundle."""
     (ask,) = source_of(source).asks(series)
     answer = Answer(200, json.dumps(body).encode() if not isinstance(body, bytes) else body, asked, {"Content-Type": "application/json"})
+    ask = replace(ask, host=host or ask.host)
     return recorder.store(lake, source, [Fetched(ask, answer, Disposition("accept"), 1)], run_id)
 
 
-def klines(lake, changes=(), asked=ASKED, run_id="r", price=100.0):
+def klines(lake, changes=(), asked=ASKED, run_id="r", price=100.0, host=""):
     """Hourly bars of BTCUSDT over a day; `changes`: hour -> fields."""
     source = source_of("binance")
     window = Window(DAYS[0], DAYS[0] + DAY)
@@ -57,7 +59,7 @@ def klines(lake, changes=(), asked=ASKED, run_id="r", price=100.0):
         for place, value in dict(changes).get(hour, {}).items():
             row[place] = value
         rows.append(row)
-    return answered(lake, "binance", series, rows, asked, run_id)
+    return answered(lake, "binance", series, rows, asked, run_id, host)
 
 
 def accounts(lake):
@@ -278,6 +280,45 @@ def test_what_was_known_is_one_answer_in_sql_and_in_python(pipeline):
         assert [row[0].timestamp() for row in told] == [row["as_of"].timestamp() for row in mine]
         connection.close()
     assert max(row["revision"] for row in mine) == 1
+
+
+def test_revisions_say_what_changed_and_why(pipeline):
+    lake = pipeline(HOURLY_ASSETS="BTC")
+    for day, value in (("2026-05-06", 1.2e11), ("2026-05-08", 1.3e11), ("2026-05-09", 1.3e11)):
+        steps.load([supply(lake, [1e11, 1.1e11, value, 1.3e11, 1.4e11], at(f"{day}T00:00:00"))], "k", day)
+    steps.load([klines(lake, BROKEN)], "k", "broken")
+    (entry,) = still_open(lake)
+    steps.decide({"quarantine_id": entry.quarantine_id}, "release", "the venue confirmed it", "ana", "run-1")
+    steps.publish("k", "published")
+    rows = lake.read("revisions").to_pylist()
+    (restated,) = [row for row in rows if row["table_name"] == "stablecoin_supply"]
+    assert (restated["column_name"], restated["value_before"], restated["value_after"]) == (
+        "circulating_usd",
+        "120000000000.0",
+        "130000000000.0",
+    )
+    assert (restated["revision"], restated["cause"]) == (1, "restated by source")
+    assert restated["relative_change"] == pytest.approx(1 / 12)
+    assert restated["known_at"] == at("2026-05-08T00:00:00")
+    assert restated["raw_sha256"] != restated["raw_sha256_before"]
+    freed = {row["column_name"]: row["value_after"] for row in rows if row["cause"] == "released from quarantine"}
+    assert freed["high_usd"] == "100.5"
+    assert len(rows) == 1 + len(freed)
+    page = lake.get("report/revisions.md").decode()
+    assert "| circulating_usd | 120000000000.0 | 130000000000.0 | +0.0833 | restated by source |" in page
+    assert "released from quarantine" in page
+    assert "restated by source" in lake.get("report/index.html").decode()
+    snapshot = lake.iceberg("revisions").metadata.current_snapshot_id
+    steps.publish("k", "again")
+    assert lake.iceberg("revisions").metadata.current_snapshot_id == snapshot, "nothing changed: nothing is written"
+
+
+def test_b5_other_bytes_in_the_same_file_of_an_archive_are_named_as_republished(pipeline):
+    lake = pipeline()
+    for day, price, host in (("2026-05-06", 100.0, "archive"), ("2026-05-07", 101.0, "archive"), ("2026-05-08", 102.0, "fapi")):
+        steps.load([klines(lake, {}, at(f"{day}T00:00:00"), price=price, host=host)], "k", day)
+    causes = {(row["revision"], row["cause"]) for row in restatements.refresh(lake).to_pylist()}
+    assert causes == {(1, "republished archive"), (2, "restated by source")}
 
 
 def test_killed_between_any_two_commits_a_release_can_run_again(pipeline, monkeypatch):

@@ -7,6 +7,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from transforms.restated import changes
 from transforms.revisions import complete, known, merge
 from transforms.rulings import released
 from transforms.schema import content_sha256, empty
@@ -153,3 +154,16 @@ def test_what_was_known_is_never_forgotten_and_a_release_changes_nothing_before_
     early, late = sorted((hour, release))
     keys = [known(SUPPLY, merged, DAY + timedelta(hours=h)).column("as_of").to_pylist() for h in (early, late)]
     assert set(keys[0]) <= set(keys[1])
+
+
+@given(ANSWERS)
+@settings(max_examples=60, deadline=None)
+def test_changes_are_the_steps_from_each_version_to_the_next(answers):
+    stored, _ = load(in_order(answers))
+    found = changes(SUPPLY, stored)
+    rows = {(row["as_of"], row["revision"]): row["circulating_usd"] for row in stored.to_pylist()}
+    told = {(one["as_of"], one["revision"]): (one["value_before"], one["value_after"]) for one in found}
+    assert told == {(as_of, n): (repr(rows[as_of, n - 1]), repr(value)) for (as_of, n), value in rows.items() if n > 0}
+    known_at = [one["known_at"] for one in found]
+    assert known_at == sorted(known_at, reverse=True)
+    assert changes(SUPPLY, stored, 2) == found[:2]
