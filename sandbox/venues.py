@@ -36,12 +36,13 @@ class Place:
 PLACES: Final[Mapping[str, Place]] = {
     "bybit": Place(0.55, 8, -0.02, 0.4 * _BASIS_POINT, 3.0),
     "okx": Place(0.33, 8, 0.03, -0.3 * _BASIS_POINT, 11.0),
-    "deribit": Place(0.09, 8, 0.0, -0.6 * _BASIS_POINT, 17.0),
+    "deribit": Place(0.09, 1, 0.0, -0.6 * _BASIS_POINT, 17.0),
     "hyperliquid": Place(0.30, 1, 0.01, 1.1 * _BASIS_POINT, 23.0),
     "gate": Place(0.28, 8, 0.05, 0.2 * _BASIS_POINT, 31.0),
     "kraken_futures": Place(0.03, 1, -0.01, -0.2 * _BASIS_POINT, 37.0),
     "bitmex": Place(0.04, 8, 0.0, 0.1 * _BASIS_POINT, 41.0),
     "bitget": Place(0.31, 8, 0.04, 0.3 * _BASIS_POINT, 47.0),
+    "binance_coin": Place(0.17, 8, 0.03, -0.2 * _BASIS_POINT, 53.0),  # COIN-M beside USD-M
 }
 
 

@@ -24,6 +24,7 @@ COINALYZE_BINANCE: Final = "A"
 
 _PREFIXED: Final = re.compile(r"(1000000|1000|1M)([^0-9].*)")
 _LOOKS_PREFIXED: Final = re.compile(r"10{2,}")
+_COIN_MARGINED: Final = re.compile(r"([A-Z0-9]+)USD(?:_(?:PERP|[0-9]{6}))?", re.ASCII)
 
 
 @lru_cache(maxsize=4096)
@@ -53,6 +54,21 @@ def binance_asset(symbol: str) -> tuple[str, float]:
         if symbol.endswith(quote) and len(symbol) > len(quote):
             return coin(symbol.removesuffix(quote))
     raise LookupError(f"found symbol {symbol!r}; it ends in none of the declared quote assets {', '.join(QUOTES)}")
+
+
+@lru_cache(maxsize=4096)
+def binance_coin_asset(symbol: str) -> tuple[str, float]:
+    """Asset and coins per base unit, always 1, of a Binance COIN-M contract or pair; a symbol spelled otherwise raises LookupError.
+
+    >>> binance_coin_asset("BTCUSD_PERP"), binance_coin_asset("ETHUSD_260626"), binance_coin_asset("SOLUSD")
+    (('BTC', 1.0), ('ETH', 1.0), ('SOL', 1.0))
+    """
+    found = _COIN_MARGINED.fullmatch(symbol)
+    if found is None:
+        raise LookupError(f"found symbol {symbol!r}; Binance spells a coin-margined contract as <BASE>USD_PERP or <BASE>USD_YYMMDD")
+    if (named := coin(found[1]))[1] != 1.0:
+        raise LookupError(f"found symbol {symbol!r}; no coin-margined contract with a multiplier is declared (transforms/instruments.py)")
+    return named
 
 
 @lru_cache(maxsize=4096)

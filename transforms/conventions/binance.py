@@ -24,8 +24,94 @@ _ONE_SIDED: Final = (
     "not Binance (PITFALLS A1, A2)"
 )
 _BASE: Final = "Binance document: USD-M quantities are in the base asset; recorded openInterest of BTCUSDT is 83782.317 (PITFALLS A4)"
+_COIN_DATA: Final = (
+    "coinOpenInterestHist",
+    "coinGlobalLongShortAccountRatio",
+    "coinTopLongShortAccountRatio",
+    "coinTopLongShortPositionRatio",
+    "coinTakerBuySellVol",
+)
+_CONTRACTS: Final = (
+    "Binance COIN-M document: quantities are contracts; recorded openInterest of BTCUSD_PERP is 6784657, as coins a third of all there are "
+    "(PITFALLS A4)"
+)
+
+#: COIN-M, host dapi
+_COIN: Final[tuple[Entry, ...]] = (
+    *(
+        Entry(
+            "binance",
+            name,
+            "label",
+            "end",
+            "as its USD-M sibling, which the document describes in the same words: snapshots at their stamp; recorded COIN-M answers alone "
+            "cannot decide it",
+        )
+        for name in _COIN_DATA[:4]
+    ),
+    Entry(
+        "binance",
+        "coinTakerBuySellVol",
+        "label",
+        "start",
+        "as takerlongshortRatio of the same service, measured there against the document; recorded COIN-M answers alone cannot decide it",
+    ),
+    *(Entry("binance", name, "period", timedelta(hours=1), "the period we ask for: 1h of 5m..1d") for name in _COIN_DATA),
+    *(Entry("binance", name, "lag", 5 * MINUTE, LAG_5) for name in _COIN_DATA),
+    Entry("binance", "coinOpenInterestHist", "oi_sides", 1, _ONE_SIDED),
+    Entry(
+        "binance",
+        "coinOpenInterestHist",
+        "native_unit",
+        "contracts",
+        "recorded BTCUSD of 2020-10-18: 284391 contracts of 100 USD beside a value of 2451.46, which is coins: 11,601 USD each. The document's "
+        "example (20403 beside 176196512.234) would be neither coins nor USD; the recorded answer is followed (PITFALLS A4, A5)",
+    ),
+    Entry(
+        "binance",
+        "coinTakerBuySellVol",
+        "native_unit",
+        "contracts",
+        "recorded BTCUSD of 2020-10-18: takerBuyVol 2286 contracts of 100 USD, takerBuyVolValue 19.9173 coins: 11,477 USD each",
+    ),
+    *(
+        Entry(
+            "binance",
+            name,
+            "label",
+            "start",
+            "Binance COIN-M document 'Kline Data' and 'Premium Index Kline Data': element 0 is the open time, element 6 the close time",
+        )
+        for name in ("coinKlines", "coinPremiumIndexKlines")
+    ),
+    *(
+        Entry("binance", name, "period", timedelta(hours=1), "the interval we ask for: 1h")
+        for name in ("coinKlines", "coinPremiumIndexKlines")
+    ),
+    *(Entry("binance", name, "lag", MINUTE, LAG_1) for name in ("coinKlines", "coinPremiumIndexKlines", "coinFundingRate")),
+    Entry(
+        "binance",
+        "coinKlines",
+        "native_unit",
+        "contracts",
+        "Binance COIN-M document 'Kline Data': elements 5 and 9 count contracts, 7 and 10 are base asset volumes; recorded BTCUSD_PERP of "
+        "2023-01-01: 2067959 contracts of 100 USD beside 12496.62852978 coins: 16,548 USD each, inside the bar",
+    ),
+    Entry("binance", "coinPremiumIndexKlines", "rate_scale", 1.0, "as premiumIndexKlines: the document's example closes at -0.00043659"),
+    Entry("binance", "coinFundingRate", "rate_scale", 1.0, "recorded rates of BTCUSD_PERP: 0.00010000 in most, 0.01 % per 8 h"),
+    *(
+        Entry("binance", name, "lag", MINUTE, "a snapshot is known when it was taken; 60 s for its way, as in METHODOLOGY 5.1")
+        for name in ("coinOpenInterest", "coinPremiumIndex", "coinExchangeInfo")
+    ),
+    Entry("binance", "coinOpenInterest", "oi_sides", 1, _ONE_SIDED),
+    Entry("binance", "coinOpenInterest", "native_unit", "contracts", _CONTRACTS),
+    Entry(
+        "binance", "coinPremiumIndex", "rate_scale", 1.0, "Binance COIN-M document 'Index Price and Mark Price': as fundingRate, a fraction"
+    ),
+)
 
 ENTRIES: Final[tuple[Entry, ...]] = (
+    *_COIN,
     # --- binance, REST histories
     *(Entry("binance", name, "label", "end", _REST_LABEL) for name in _FUTURES_DATA[:4]),
     Entry(

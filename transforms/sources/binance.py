@@ -1,10 +1,11 @@
-"""Binance USD-M futures: funding, premium, open interest, long/short, taker flow, klines and snapshots by REST, history from the archive.
+"""Binance futures: funding, premium, open interest, long/short, taker flow, klines and snapshots by REST, history from the archive.
 
 Two routes lead to open interest and the three ratios. REST (/futures/data/*) keeps 30 days; what is older comes from the archive of
 daily `metrics` files (data.binance.vision). REST is asked with period 15m and of the archive's 5-minute rows only those on the same
 15-minute grid are decoded, so that both routes give the same stamps; the rows between are not rows of ours and are counted nowhere.
 The archive states ratios to 8 digits and REST shares to 4, so the same instant may differ by rounding between the routes.
 Taker volumes exist by REST only. A venue that answers 451 is replaced by `plan_blocked`: archives alone.
+COIN-M (host dapi, inverse contracts, endpoints called coin...) is told in binance_coin.py; it is asked by the hour.
 
 Documents: https://developers.binance.com/docs/derivatives/usds-margined-futures/market-data/rest-api
 """
@@ -18,6 +19,7 @@ from typing import Final
 
 from transforms import conventions
 from transforms.sources import binance_archive as archive
+from transforms.sources import binance_coin as coin
 from transforms.sources import binance_rows as rows
 from transforms.sources import binance_shapes as shapes
 from transforms.sources import rows as common
@@ -50,12 +52,18 @@ class Binance(Source):
     """See the module's docstring. Archive endpoints: `archiveMetrics` (a file a day), `archiveFundingRate` (a file a month)."""
 
     name = "binance"
-    hosts: Mapping[str, str] = {"fapi": "https://fapi.binance.com", "archive": "https://data.binance.vision"}
+    hosts: Mapping[str, str] = {
+        "fapi": "https://fapi.binance.com",
+        "dapi": "https://dapi.binance.com",
+        "archive": "https://data.binance.vision",
+    }
     #: published limits per IP; the archive is a CDN without one, 20 files a second are courtesy
     budgets: Mapping[str, Budget] = {
         "weight": Budget(2400, 60, heaviest=10),
         "funding": Budget(500, 300),
         "futures_data": Budget(1000, 300),
+        "coin_weight": Budget(2400, 60, heaviest=10),
+        "coin_futures_data": Budget(1000, 300),
         "archive": Budget(1200, 60),
     }
     endpoints: Mapping[str, str] = {
@@ -69,18 +77,28 @@ class Binance(Source):
         "exchangeInfo": "instruments",
         "archiveMetrics": "open_interest",
         "archiveFundingRate": "funding",
+        **coin.TABLES,
     }
-    also: Mapping[str, tuple[str, ...]] = {"premiumIndex": ("funding",), "archiveMetrics": ("long_short",)}
+    also: Mapping[str, tuple[str, ...]] = {
+        "premiumIndex": ("funding",),
+        "coinPremiumIndex": ("funding",),
+        "archiveMetrics": ("long_short",),
+    }
+    listing: Sequence[Mapping[str, tuple[str, ...]]] = (
+        *Source.listing,
+        {"quote_asset": ("USD",), "payoff": ("inverse",), "contract_type": ("PERPETUAL",), "instrument_status": ("TRADING",)},
+    )
     #: days slide out of REST's memory; asked once more from the archive, their ratios would differ by rounding and read like restatements
     twins: Mapping[str, tuple[str, ...]] = {"archiveMetrics": ("openInterestHist", *rows.RATIOS)}
 
     # -- what to ask
 
     def catalogue(self, now: datetime) -> Series:
+        """Its requests go to both exchanges: see `asks`."""
         return Series(self.name, "exchangeInfo", "", Window(now - HOUR, now))
 
     def plan(self, window: Window, instruments: Sequence[Instrument], now: datetime) -> Iterator[Series]:
-        """Series of USDT-margined perpetuals (others are passed over), up to `own_bars`, from their listing on.
+        """Series of USDT-margined and of inverse perpetuals (others are passed over), up to `own_bars`, from their listing on.
 
         Snapshots are planned when the window ends within two hours of `own_bars`; their rows lie at `own_bars`, not in the window.
         """
@@ -99,11 +117,16 @@ class Binance(Source):
                 for endpoint in FUTURES_DATA:
                     for part in conventions.regimes(self.name, endpoint, young):
                         yield Series(self.name, endpoint, one.instrument, part, QUARTER, (("period", "15m"),))
+        for one in coin.ours(instruments):
+            if (whole := common.known_span(window, one, now)) is not None:
+                yield from coin.plan(one, whole, horizon)
         if window.start < now and now - window.end <= SNAPSHOT_REACH:
             yield Series(self.name, "fundingInfo", "", window)
             for one in _ours(instruments):
                 yield Series(self.name, "openInterest", one.instrument, window)
                 yield Series(self.name, "premiumIndex", one.instrument, window)
+            for one in coin.ours(instruments):
+                yield from coin.plan_now(one, window)
 
     def plan_blocked(self, window: Window, instruments: Sequence[Instrument], now: datetime) -> Iterator[Series]:
         """The substitute where REST answers HTTP_BLOCKED: funding and metrics archives, days and months that are over by `own_bars`."""
@@ -136,7 +159,7 @@ class Binance(Source):
                     yield Ask(series, "fapi", "/fapi/v1/fundingRate", params, "funding")
             case "klines" | "premiumIndexKlines":
                 for stamps in common.pages(series, KLINES_ROWS):
-                    weight = next(w for most, w in KLINES_WEIGHT if len(stamps) <= most)
+                    weight = _weight(len(stamps))
                     params = (*symbol, ("interval", "1h"), *_labels(series, stamps), ("limit", str(len(stamps))))
                     yield Ask(series, "fapi", f"/fapi/v1/{series.endpoint}", params, "weight", weight)
             case endpoint if endpoint in FUTURES_DATA:
@@ -149,6 +172,9 @@ class Binance(Source):
                 yield Ask(series, "fapi", "/fapi/v1/fundingInfo", (), "funding")
             case "exchangeInfo":
                 yield Ask(series, "fapi", "/fapi/v1/exchangeInfo", (), "weight")
+                yield from self.asks(replace(series, endpoint="coinExchangeInfo"))  # the catalogue is one question to two exchanges
+            case endpoint if endpoint in coin.PATHS:
+                yield from coin.asks(series, _weight)
             case "archiveMetrics" | "archiveFundingRate":
                 for path in archive.paths(series):
                     yield Ask(series, "archive", path, (), "archive", accept="zip", companion=f"{path}.CHECKSUM")
@@ -157,7 +183,7 @@ class Binance(Source):
 
     def follow(self, ask: Ask, answer: Answer) -> Ask | None:
         """A full page of settlements goes on after its last one: a contract at a shorter interval than 8 h fills more than one."""
-        if ask.series.endpoint != "fundingRate":
+        if ask.series.endpoint not in ("fundingRate", "coinFundingRate"):
             return None
         try:
             page = shapes.FUNDING.many(answer.body, "funding")
@@ -202,12 +228,18 @@ DECODERS: Final[Mapping[str, Callable[[Ask, Answer], Decoded]]] = {
     "exchangeInfo": rows.listing,
     "archiveMetrics": archive.metrics,
     "archiveFundingRate": archive.funding,
+    **coin.DECODERS,
 }
 
 
 def _ours(instruments: Sequence[Instrument]) -> list[Instrument]:
     """USDT-quoted contracts, by symbol: what is left out here has another margin asset."""
     return sorted((one for one in instruments if one.instrument.endswith("USDT")), key=lambda one: one.instrument)
+
+
+def _weight(bars: int) -> float:
+    """Request weight of a page of klines, on either exchange."""
+    return next(weight for most, weight in KLINES_WEIGHT if bars <= most)
 
 
 def _hour_up(instant: datetime) -> datetime:

@@ -5,7 +5,7 @@ Payload examples per endpoint: tests/payloads/binance; the shapes: binance_shape
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from transforms import conventions
-from transforms.instruments import binance_asset, coin
-from transforms.reading import Floats, Mask, Nullable, Sieve, Stamps, floats, instants, stamp, to_us
+from transforms.instruments import binance_asset, binance_coin_asset, coin
+from transforms.reading import Floats, Mask, Nullable, Read, Sieve, Stamps, floats, instants, stamp, to_us
 from transforms.sources import binance_shapes as shapes
 from transforms.sources import rows as common
 from transforms.sources.contract import Answer, Ask, Decoded
@@ -29,9 +29,14 @@ RATIOS: Final = {
 PERPETUAL_DELIVERY: Final = 4_133_404_800_000  # deliveryDate of a contract without one, 2100-12-25T08:00Z
 
 
+def spelling(ask: Ask) -> Callable[[str], tuple[str, float]]:
+    """How symbols are spelled where the ask goes: USDT-margined, or by COIN-M, whose endpoints are called coin..."""
+    return binance_coin_asset if ask.series.endpoint.startswith("coin") else binance_asset
+
+
 def who(ask: Ask, as_of: Stamps) -> dict[str, Any]:
     """The columns that say who and when, for one contract."""
-    return common.who(ask, as_of, binance_asset(ask.series.instrument)[0])
+    return common.who(ask, as_of, spelling(ask)(ask.series.instrument)[0])
 
 
 # -- histories: one instrument, a window, a grid
@@ -97,7 +102,9 @@ def taker(ask: Ask, answer: Answer) -> Decoded:
     return Decoded({"taker_flow": table}, sieve.rejects, read.notes)
 
 
-def bar_ends(sieve: Sieve, rows: Sequence[shapes.Kline] | Sequence[shapes.PremiumKline], ask: Ask) -> tuple[Stamps, timedelta]:
+def bar_ends(
+    sieve: Sieve, rows: Sequence[shapes.Kline] | Sequence[shapes.PremiumKline] | Sequence[shapes.CoinKline], ask: Ask
+) -> tuple[Stamps, timedelta]:
     """END instants of bars (microseconds), close time + 1 ms, which must be one period after the open; and that period."""
     endpoint, at = ask.series.endpoint, ask.series.window.start
     opened = np.array([row.open_time for row in rows], dtype=np.int64) * MILLI
@@ -163,7 +170,7 @@ def funding(ask: Ask, answer: Answer) -> Decoded:
     sieve = Sieve("funding", rows, read.rejects)
     asked_for(sieve, [row.symbol for row in rows], ask)
     as_of = settled(sieve, np.array([row.funding_time for row in rows], dtype=np.int64) * MILLI, ask)
-    scale = conventions.number(SOURCE, "fundingRate", "rate_scale", ask.series.window.start)
+    scale = conventions.number(SOURCE, ask.series.endpoint, "rate_scale", ask.series.window.start)
     rate = sieve.texts("funding_rate", [row.funding_rate for row in rows], scale)
     sieve.single([as_of], [rate])
     table = sieve.table(
@@ -192,14 +199,14 @@ def open_interest(ask: Ask, answer: Answer) -> Decoded:
 
 def premium(ask: Ask, answer: Answer) -> Decoded:
     """Mark and index price per coin, and the rate displayed for the running interval: a quote, not a payment (PITFALLS C7)."""
-    read = several(shapes.PREMIUM, answer.body, "marks")
+    read: Read[Any] = several(shapes.COIN_PREMIUM if ask.series.endpoint == "coinPremiumIndex" else shapes.PREMIUM, answer.body, "marks")
     rows = read.rows
     as_of = taken([row.time for row in rows], answer)
     symbols = [row.symbol for row in rows]
     marks, quotes = Sieve("marks", rows, read.rejects), Sieve("funding", rows)
     for sieve in (marks, quotes):
         asked_for(sieve, symbols, ask)
-        assets, multipliers = named(sieve, symbols, binance_asset)
+        assets, multipliers = named(sieve, symbols, spelling(ask))
     mark = marks.limits("mark_usd", floats([row.mark_price for row in rows]) / multipliers)
     index = marks.limits("index_usd", floats([row.index_price for row in rows]) / multipliers)
     unpaid = np.array([row.next_funding_time * MILLI <= at for row, at in zip(rows, as_of, strict=True)], dtype=np.bool_)

@@ -126,6 +126,99 @@ class ExchangeInfo(msgspec.Struct, rename="camel"):
     symbols: msgspec.Raw
 
 
+# -- COIN-M: https://developers.binance.com/docs/derivatives/coin-margined-futures/market-data/rest-api
+
+
+class CoinOpenInterestHist(_Row):
+    """`sum_open_interest` counts contracts, `sum_open_interest_value` coins of the base asset."""
+
+    pair: str
+    contract_type: str
+    sum_open_interest: str
+    sum_open_interest_value: str
+    timestamp: Millis | str
+
+
+class CoinAccounts(_Row):
+    pair: str
+    long_account: str
+    short_account: str
+    long_short_ratio: str
+    timestamp: Millis | str
+
+
+class CoinPositions(_Row):
+    pair: str
+    long_position: str
+    short_position: str
+    long_short_ratio: str
+    timestamp: Millis | str
+
+
+class CoinTaker(_Row):
+    """Volumes count contracts, their values coins of the base asset."""
+
+    pair: str
+    contract_type: str
+    taker_buy_vol: str
+    taker_sell_vol: str
+    taker_buy_vol_value: str
+    taker_sell_vol_value: str
+    timestamp: Millis | str
+
+
+class CoinOpenInterest(_Row):
+    symbol: str
+    pair: str
+    contract_type: str
+    open_interest: str
+    time: Millis
+
+
+class CoinPremium(Premium, kw_only=True):
+    pair: str
+
+
+class CoinKline(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
+    """A positional row: volume and taker_buy count contracts, the two after them coins of the base asset."""
+
+    open_time: Millis
+    open: str
+    high: str
+    low: str
+    close: str
+    volume: str
+    close_time: Millis
+    base_volume: str
+    trades: Count
+    taker_buy: str
+    taker_buy_base: str
+    ignore: str | None
+
+
+class CoinSymbol(msgspec.Struct, rename="camel", gc=False):
+    """Part of a contract's listing: the document promises nothing about further fields, so they are not noted."""
+
+    symbol: str
+    pair: str
+    contract_status: str
+    contract_type: str
+    contract_size: float
+    base_asset: str
+    quote_asset: str
+    margin_asset: str
+    onboard_date: Millis
+    delivery_date: Millis
+
+
+class CoinExchangeInfo(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    server_time: Millis
+    symbols: msgspec.Raw
+    timezone: msgspec.Raw = _ABSENT
+    rate_limits: msgspec.Raw = _ABSENT
+    exchange_filters: msgspec.Raw = _ABSENT
+
+
 class VenueError(msgspec.Struct):
     code: int
     msg: str
@@ -154,3 +247,12 @@ KLINE: Final = Shape(Kline, venue_error)
 PREMIUM_KLINE: Final = Shape(PremiumKline, venue_error)
 INFO: Final = Shape(ExchangeInfo, venue_error)
 SYMBOL: Final = Shape(Symbol, venue_error)
+COIN_OPEN_INTEREST_HIST: Final = Shape(CoinOpenInterestHist, venue_error)
+COIN_ACCOUNTS: Final = Shape(CoinAccounts, venue_error)
+COIN_POSITIONS: Final = Shape(CoinPositions, venue_error)
+COIN_TAKER: Final = Shape(CoinTaker, venue_error)
+COIN_OPEN_INTEREST: Final = Shape(CoinOpenInterest, venue_error)
+COIN_PREMIUM: Final = Shape(CoinPremium, venue_error)
+COIN_KLINE: Final = Shape(CoinKline, venue_error)
+COIN_INFO: Final = Shape(CoinExchangeInfo, venue_error)
+COIN_SYMBOL: Final = Shape(CoinSymbol, venue_error)
