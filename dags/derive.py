@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, PartitionedAssetTimetable, task
 
-from plugins.assets import CORE_DAILY, CORE_HISTORY, CORE_HOURLY, INDEX, LAKE_POOL, defaults
+from plugins.assets import CORE_DAILY, CORE_HISTORY, CORE_HOURLY, CORE_RECHECK, INDEX, LAKE_POOL, defaults
 
 with DAG(
     dag_id="derive",
-    schedule=PartitionedAssetTimetable(assets=CORE_HOURLY | CORE_DAILY | CORE_HISTORY),
+    schedule=PartitionedAssetTimetable(assets=CORE_HOURLY | CORE_DAILY | CORE_HISTORY | CORE_RECHECK),
     start_date=datetime(2020, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,

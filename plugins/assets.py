@@ -1,6 +1,6 @@
 """The assets that carry the data-aware schedule, and the defaults that every task shares. Imported at parse time: keep it light.
 
-ingest_hourly, ingest_daily, ingest_history  -> core_*   (one per producer: keys of different producers look different)
+ingest_hourly, ingest_daily, ingest_history, recheck  -> core_*   (one per producer: keys of different producers look different)
 derive (on any core_*, same key)             -> index
 publish (on index, same key)                 -> published
 """
@@ -14,11 +14,23 @@ from airflow.sdk import Asset, DeadlineAlert, DeadlineReference, ExceptionRetryP
 
 from plugins.pools import LAKE_POOL, venue_pool
 
-__all__ = ["CORE_DAILY", "CORE_HISTORY", "CORE_HOURLY", "INDEX", "LAKE_POOL", "PUBLISHED", "defaults", "freshness", "venue_pool"]
+__all__ = [
+    "CORE_DAILY",
+    "CORE_HISTORY",
+    "CORE_HOURLY",
+    "CORE_RECHECK",
+    "INDEX",
+    "LAKE_POOL",
+    "PUBLISHED",
+    "defaults",
+    "freshness",
+    "venue_pool",
+]
 
 CORE_HOURLY: Final = Asset(name="core_hourly", uri="tidegauge://core/hourly", group="core")
 CORE_DAILY: Final = Asset(name="core_daily", uri="tidegauge://core/daily", group="core")
 CORE_HISTORY: Final = Asset(name="core_history", uri="tidegauge://core/history", group="core")
+CORE_RECHECK: Final = Asset(name="core_recheck", uri="tidegauge://core/recheck", group="core")
 INDEX: Final = Asset(name="index", uri="tidegauge://index", group="index")
 PUBLISHED: Final = Asset(name="published", uri="tidegauge://published", group="published")
 

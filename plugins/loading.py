@@ -6,9 +6,10 @@ import json
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +30,9 @@ from transforms.tables import TABLES
 from transforms.windows import Window
 
 log = logging.getLogger(__name__)
+
+#: the lists that a source gave in one run lie closer together than this
+ONE_LISTING: Final = timedelta(minutes=10)
 
 
 # -- fetch
@@ -51,8 +55,9 @@ def ask(lake: Lake, settings: Settings, name: str, window: Window, run_id: str, 
             instruments = wanted(settings, source, listed)
             if not instruments:
                 outcome.partly(f"{name} listed no instrument of ours: {_why(listed)}")
-                if all(one.disposition.verb != "accept" for one in listed):  # refused or down: its silence is a gap, not a delisting
-                    instruments = remembered(lake, settings, source)
+            if any(one.disposition.verb != "accept" for one in listed):  # refused or down: its silence is a gap, not a delisting
+                known_before = remembered(lake, settings, source)
+                instruments = [*instruments, *(one for one in known_before if one.instrument not in {i.instrument for i in instruments})]
         series = [part for one in source.plan(window, instruments, now) if (part := ledger.open_part(one, known)) is not None]
         log.info("%s: %d series open in %s", name, len(series), window)
         if not series and not fetched:
@@ -108,13 +113,38 @@ def remembered(lake: Lake, settings: Settings, source: Source) -> list[Instrumen
     For a source that refuses this location: its archive lists nothing, but serves who knows the names.
     """
     stored = lake.read("instruments", where={"source": source.name})
-    if stored.num_rows:
-        return tradable(
-            stored.filter(pc.equal(stored.column("as_of"), pc.max(stored.column("as_of")))), source.listing, _assets(settings, source)
+    found: list[Instrument] = []
+    for payoff in pc.unique(stored.column("payoff")).to_pylist():  # a source with several lists stamps each by itself
+        listed = stored.filter(pc.equal(stored.column("payoff"), payoff))
+        last = pc.greater(
+            listed.column("as_of"), pa.scalar(pc.max(listed.column("as_of")).as_py() - ONE_LISTING, listed.schema.field("as_of").type)
         )
-    if source.name != "binance":
-        return []
-    return [Instrument(name, source.name, *binance_asset(name)) for name in (f"{asset}USDT" for asset in _assets(settings, source))]
+        found += tradable(listed.filter(last), source.listing, _assets(settings, source))
+    if source.name == "binance" and not any(one.payoff == "linear" for one in found):
+        names = (f"{asset}USDT" for asset in _assets(settings, source))
+        found += [Instrument(name, source.name, *binance_asset(name)) for name in names]
+    return found
+
+
+def recheck(lake: Lake, settings: Settings, name: str, run_id: str) -> list[str]:
+    """Look whether files that were read in the last weeks were published again, and read those once more; returns the bundles' keys."""
+    source = source_of(name)
+    with ledger.recorded(lake, "recheck", name, run_id) as outcome:
+        now = datetime.now(UTC)  # the files' own stamps are of asking, so a replay's clock does not count here
+        files = lake.read("archive_files", where={"source": name}).to_pylist()
+        looked = _fetch(settings, source, list(source.plan_recheck(files, now)))
+        seen: list[dict[str, Any]] = []
+        for one in looked:
+            if one.disposition.verb == "accept":
+                with suppress(Unreadable):  # the load step quarantines it with its reason
+                    seen += source.decode(one.ask, one.answer).tables["archive_files"].to_pylist()
+        read = _fetch(settings, source, list(source.plan_republished(files, seen)))
+        rejected = [one for one in (*looked, *read) if one.disposition.verb != "accept"]
+        if rejected:
+            outcome.partly(f"{len(rejected)} of {len(looked) + len(read)} answers rejected, first: {rejected[0].disposition.detail}")
+        outcome.remark([f"{len(looked)} files looked at"] + [f"published again: {one.ask.path}" for one in read])
+        outcome.answers = len(looked) + len(read)
+        return recorder.store(lake, name, [*looked, *read], run_id) if looked else []
 
 
 def wanted(settings: Settings, source: Source, listed: Sequence[Fetched]) -> list[Instrument]:

@@ -44,6 +44,15 @@ def fetch(source: str, key: str, run_id: str, *, again: bool = False) -> list[st
     return bundles
 
 
+def recheck(source: str, run_id: str) -> list[str]:
+    """Look whether the archive published files again that are held, and ask for those; returns bundle keys."""
+    lake, settings = _open()
+    if settings.sources and source not in settings.sources:
+        log.info("%s is not in TIDEGAUGE_SOURCES: nothing asked", source)
+        return []
+    return loading.recheck(lake, settings, source, run_id)
+
+
 def load(bundles: Iterable[list[str] | None], key: str, run_id: str) -> dict[str, int]:
     """Decode, gate and commit what the fetch tasks of this run stored; a source whose task failed brings None."""
     lake, _ = _open()

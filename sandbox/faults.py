@@ -24,6 +24,7 @@ each n-th matching request. `count` ends the rule after so many faults. The firs
 | checksum | a CHECKSUM that does not fit | |
 | zip_bomb | an archive that inflates to much; its CHECKSUM fits, so that the archive itself is judged | megabytes (300) |
 | bad_zip | a damaged archive; its CHECKSUM fits | |
+| republish | another version of an archive; its CHECKSUM fits | field (2), factor (1.001), every (12) line |
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from typing import Any, Final
 from sandbox.spoil import SPOILERS, spoil_rows
 from sandbox.wire.reply import Reply, as_json
 
-ZIP_KINDS: Final = ("zip_bomb", "bad_zip")
+ZIP_KINDS: Final = ("zip_bomb", "bad_zip", "republish")
 KINDS: Final = ("http", "timeout", "drop", "truncate", "html", "content_type", "checksum", *ZIP_KINDS, *SPOILERS)
 _VENUE_BODIES: Final = {
     418: b'{"code":-1003,"msg":"Way too many requests; IP banned until 4102444800000."}',
@@ -205,7 +206,10 @@ def _spoiled_archive(rule: Rule, target: str, reply: Reply, clean: Callable[[str
     if not archive.endswith(".zip") or reply.status != 200:
         return reply
     whole = reply if archive == target else clean(archive)
-    body = damaged(whole.body) if rule.kind == "bad_zip" else bomb(int(rule.params.get("megabytes", 300)))
+    if rule.kind == "republish":
+        body = republished(whole.body, rule.params)
+    else:
+        body = damaged(whole.body) if rule.kind == "bad_zip" else bomb(int(rule.params.get("megabytes", 300)))
     if archive == target:
         return replace(reply, body=body)
     name = archive.rsplit("/", 1)[1]
@@ -216,6 +220,21 @@ def damaged(archive: bytes) -> bytes:
     """The archive with the middle of its compressed data overwritten: the directory reads well, the member does not."""
     middle = len(archive) // 2
     return archive[: middle - 32] + bytes(64) + archive[middle + 32 :]
+
+
+def republished(archive: bytes, params: Mapping[str, Any]) -> bytes:
+    """A sound archive that says something else: of each `every`-th line of its table the number at `field` is multiplied by `factor`."""
+    field, factor, every = int(params.get("field", 2)), float(params.get("factor", 1.001)), int(params.get("every", 12))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(buffer, "w") as new:
+        (entry,) = old.infolist()
+        header, *lines = old.read(entry).decode().splitlines()
+        for number in range(every - 1, len(lines), every):
+            cells = lines[number].split(",")
+            cells[field] = f"{float(cells[field]) * factor:.8f}"
+            lines[number] = ",".join(cells)
+        new.writestr(entry, "\n".join([header, *lines, ""]))
+    return buffer.getvalue()
 
 
 @lru_cache(maxsize=2)

@@ -24,7 +24,7 @@ COINALYZE_BINANCE: Final = "A"
 
 _PREFIXED: Final = re.compile(r"(1000000|1000|1M)([^0-9].*)")
 _LOOKS_PREFIXED: Final = re.compile(r"10{2,}")
-_COIN_MARGINED: Final = re.compile(r"([A-Z0-9]+)USD(?:_(?:PERP|[0-9]{6}))?", re.ASCII)
+_COIN_MARGINED: Final = re.compile(r"([A-Z0-9]+)USD_(?:PERP|[0-9]{6})", re.ASCII)
 
 
 @lru_cache(maxsize=4096)
@@ -58,10 +58,10 @@ def binance_asset(symbol: str) -> tuple[str, float]:
 
 @lru_cache(maxsize=4096)
 def binance_coin_asset(symbol: str) -> tuple[str, float]:
-    """Asset and coins per base unit, always 1, of a Binance COIN-M contract or pair; a symbol spelled otherwise raises LookupError.
+    """Asset and coins per base unit, always 1, of a Binance COIN-M contract; a symbol spelled otherwise raises LookupError.
 
-    >>> binance_coin_asset("BTCUSD_PERP"), binance_coin_asset("ETHUSD_260626"), binance_coin_asset("SOLUSD")
-    (('BTC', 1.0), ('ETH', 1.0), ('SOL', 1.0))
+    >>> binance_coin_asset("BTCUSD_PERP"), binance_coin_asset("ETHUSD_260626")
+    (('BTC', 1.0), ('ETH', 1.0))
     """
     found = _COIN_MARGINED.fullmatch(symbol)
     if found is None:

@@ -39,6 +39,9 @@ HOURLY_SOURCES: Final[tuple[str, ...]] = (
 )
 DAILY_SOURCES: Final[tuple[str, ...]] = ("coinalyze", "defillama", "coinmetrics", "alternative_me")
 
+#: Whose files of an archive are looked at again.
+ARCHIVES: Final[tuple[str, ...]] = ("binance",)
+
 #: Assets the hourly index covers, in the order they are shown.
 HOURLY_ASSETS: Final[tuple[str, ...]] = ("BTC", "ETH", "SOL")
 

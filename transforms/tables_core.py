@@ -114,6 +114,18 @@ CORE: Final = (
         snapshot=True,
     ),
     Table(
+        "archive_files",
+        "core",
+        "one archive file, or its published checksum, as seen at one instant",
+        (*_MEASURED, "endpoint", "file"),
+        (*_WHO, "endpoint", "file", "window_start", "window_end", "checksum_sha256", "file_sha256", *_LOADED),
+        cautions=(
+            "files are republished without notice: the rows of a file are of the version whose checksum was seen last with a file_sha256",
+            "window_start and window_end: the part of the file that was decoded, or for a check the part that is held",
+        ),
+        snapshot=True,
+    ),
+    Table(
         "instruments",
         "core",
         "one instrument as seen at one instant",

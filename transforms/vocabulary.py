@@ -233,6 +233,10 @@ VOCABULARY: Final[dict[str, Column]] = _columns(
     Column("contract_unit", "string", "", "unit of contract_size", allowed=CONTRACT_UNITS),
     Column("listed_at", "instant", "UTC", "when the venue listed the contract; null where the source does not say", nullable=True),
     Column("delivery_at", "instant", "UTC", "when the contract expires; null for a perpetual", nullable=True),
+    # archive files
+    Column("file", "string", "", "a file of a source's archive, by its path below the archive's address"),
+    Column("checksum_sha256", "string", "hex", "SHA-256 that the source published beside the file"),
+    Column("file_sha256", "string", "hex", "SHA-256 of the file as it came; null where only its checksum was asked for", nullable=True),
     # chain and reference
     Column("stablecoin", "string", "", "ticker of the stablecoin, or ALL for the source's own total"),
     Column("circulating_usd", "float", "USD", "circulating supply at its peg", minimum=0.0),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sandbox.market import frozen
+from sandbox.market import RATIOS, frozen
 from sandbox.server import venues
 from sandbox.simulated import SimulatedMarket
 from sandbox.wire.reply import Query
@@ -104,8 +104,8 @@ def test_bars_flows_and_ratios_are_the_markets(hosts, market, instruments):
     assert [row["as_of"] for row in flow] == [from_ms(at + HOUR_MS) for at in held.at.tolist()]
     assert np.allclose([row["taker_buy_base"] for row in flow], held["buy"], rtol=0, atol=1.1 * contracts)
     held = view.positioning(symbol, HOUR_MS, first + HOUR_MS, last + HOUR_MS)
-    for endpoint, metric in coin.RATIOS.items():
-        rows, _ = fetched(hosts, series[endpoint, "ETHUSD"])
+    for endpoint, metric in zip(coin.RATIOS, RATIOS, strict=True):
+        rows, _ = fetched(hosts, series[endpoint, "ETHUSD_PERP"])
         assert np.allclose([row["long_share"] for row in rows], held[f"{metric}_long"], rtol=0, atol=5e-5)
 
 

@@ -12,7 +12,7 @@ import pytest
 from transforms.roster import DAILY_SOURCES, HOURLY_SOURCES, SOURCES
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
-EXPECTED = {"ingest_hourly", "ingest_daily", "ingest_history", "derive", "publish", "replay", "quarantine"}
+EXPECTED = {"ingest_hourly", "ingest_daily", "ingest_history", "derive", "publish", "quarantine", "recheck", "replay"}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_every_source_has_its_pool_and_all_writers_share_one(bag):
         fetches = {task.task_id: task.pool for task in bag.dags[dag].tasks if task.task_id.startswith("fetch_")}
         assert fetches == {f"fetch_{source}": f"venue_{source}" for source in sources}
     writers = [task for dag in bag.dags.values() for task in dag.tasks if task.task_id in {"load", "derive", "replay", "decide", "follow"}]
-    assert len(writers) == 7
+    assert len(writers) == 8
     assert {task.pool for task in writers} == {"lake"}
 
 

@@ -65,7 +65,8 @@ def _folder(name: str) -> list[Payload]:
         )
         body = (FOLDER / name / file).read_bytes()
         companion = (FOLDER / name / about["companion"]).read_bytes() if "companion" in about else b""
-        kind = "application/json; charset=utf-8" if file.endswith(".json") else "application/zip"
+        kinds = {"json": "application/json; charset=utf-8", "zip": "application/zip", "CHECKSUM": "binary/octet-stream"}
+        kind = kinds[file.rsplit(".", 1)[-1]]
         fetched_at = datetime.fromisoformat(about["fetched_at"]).replace(tzinfo=UTC)
         ask = next(iter(source(name).asks(series)))
         found.append(Payload(name, file, ask, Answer(200, body, fetched_at, {"Content-Type": kind}, companion)))

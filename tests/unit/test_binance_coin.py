@@ -64,7 +64,7 @@ def test_a5_histories_are_asked_by_pair_and_contract_type():
     for endpoint in coin.RATIOS:
         (series,) = routes[endpoint]
         params = dict(next(iter(BINANCE.asks(series))).params)
-        assert (series.instrument, params["pair"]) == ("BTCUSD", "BTCUSD")
+        assert (series.instrument, params["pair"]) == ("BTCUSD_PERP", "BTCUSD")
         assert not {"contractType", "symbol"} & set(params)
 
 
@@ -180,10 +180,15 @@ def test_bars_and_flows_are_in_coins_though_the_venue_counts_contracts():
     assert (flow["as_of"], flow["interval_h"]) == (utc("2026-05-20T09:00"), 1.0)
 
 
-def test_e1_ratios_speak_of_the_pair_and_each_by_its_own_name():
-    for endpoint, metric in coin.RATIOS.items():
+@pytest.mark.parametrize("endpoint", coin.RATIOS)
+def test_a_ratio_of_another_pair_is_put_aside(endpoint):
+    assert reasons(decode(f"{endpoint}.json", lambda tree: tree[2].update(pair="BTCUSD"))) == ["CONVENTION"]
+
+
+def test_e1_each_ratio_goes_by_its_own_name():
+    for endpoint, metric in zip(coin.RATIOS, ("global_account", "top_account", "top_position"), strict=True):
         found = rows(decode(f"{endpoint}.json"), "long_short")
-        assert {(row["instrument"], row["asset"], row["ratio_metric"]) for row in found} == {("ETHUSD", "ETH", metric)}
+        assert {(row["instrument"], row["asset"], row["ratio_metric"]) for row in found} == {("ETHUSD_PERP", "ETH", metric)}
 
 
 def test_a_dated_contract_has_a_mark_and_no_funding():
@@ -227,7 +232,7 @@ def test_a_contract_of_another_kind_is_put_aside_in_a_listing(change):
     assert decoded.tables["instruments"].num_rows == 3
 
 
-@pytest.mark.parametrize("symbol", ["BTCUSDT", "BTCUSD_", "BTCUSD_QUARTER", "USD_PERP", "1000PEPEUSD_PERP", ""])
+@pytest.mark.parametrize("symbol", ["BTCUSDT", "BTCUSD", "BTCUSD_", "BTCUSD_QUARTER", "USD_PERP", "1000PEPEUSD_PERP", ""])
 def test_e5_other_spellings_raise(symbol):
     with pytest.raises(LookupError):
         binance_coin_asset(symbol)
@@ -309,6 +314,6 @@ def test_recorded_ratios_of_pairs_decode_whole(recordings):
     for name in ("globalLongShortAccountRatio", "topLongShortAccountRatio", "topLongShortPositionRatio"):
         for asked, data in recorded(recordings, f"futures__data__{name}"):
             if "pair" in asked:
-                decoded = told(f"coin{name[0].upper()}{name[1:]}", "BTCUSD", data)
+                decoded = told(f"coin{name[0].upper()}{name[1:]}", "BTCUSD_PERP", data)
                 assert decoded.rows == len(data)
                 assert not decoded.rejects

@@ -56,6 +56,21 @@ _COIN: Final[tuple[Entry, ...]] = (
         "start",
         "as takerlongshortRatio of the same service, measured there against the document; recorded COIN-M answers alone cannot decide it",
     ),
+    *(
+        Entry(
+            "binance",
+            name,
+            "ratio_metric",
+            metric,
+            f"Binance COIN-M document '{title}', asked by pair: it counts the pair's perpetual and dated contracts together and no endpoint tells "
+            "them apart; the rows stand under the perpetual",
+        )
+        for name, metric, title in (
+            ("coinGlobalLongShortAccountRatio", "global_account", "Long/Short Ratio"),
+            ("coinTopLongShortAccountRatio", "top_account", "Top Trader Long/Short Ratio (Accounts)"),
+            ("coinTopLongShortPositionRatio", "top_position", "Top Trader Long/Short Ratio (Positions)"),
+        )
+    ),
     *(Entry("binance", name, "period", timedelta(hours=1), "the period we ask for: 1h of 5m..1d") for name in _COIN_DATA),
     *(Entry("binance", name, "lag", 5 * MINUTE, LAG_5) for name in _COIN_DATA),
     Entry("binance", "coinOpenInterestHist", "oi_sides", 1, _ONE_SIDED),
@@ -188,4 +203,5 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     Entry("binance", "archiveMetrics", "history_since", utc("2020-09-01"), "SOURCES: BTC from 2020-09"),
     Entry("binance", "archiveFundingRate", "lag", MINUTE, LAG_1),
     Entry("binance", "archiveFundingRate", "rate_scale", 1.0, "last_funding_rate equals fundingRate of REST, a fraction"),
+    Entry("binance", "archiveChecksums", "lag", MINUTE, "a checksum is known when it was seen; 60 s for its way"),
 )

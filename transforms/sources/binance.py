@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
-from transforms import conventions
+from transforms import conventions, republished
 from transforms.sources import binance_archive as archive
 from transforms.sources import binance_coin as coin
 from transforms.sources import binance_rows as rows
@@ -31,6 +31,9 @@ QUARTER: Final = timedelta(minutes=15)
 KEPT: Final = timedelta(days=30) - HOUR
 #: a snapshot describes now; it is asked for only in windows that end about now
 SNAPSHOT_REACH: Final = timedelta(hours=2)
+
+#: a file of the archive is looked at for so long after it was read: files were mended weeks later (PITFALLS B5)
+RECHECKED: Final = timedelta(days=60)
 
 FUTURES_DATA: Final[dict[str, str]] = {
     "openInterestHist": "open_interest",
@@ -77,12 +80,14 @@ class Binance(Source):
         "exchangeInfo": "instruments",
         "archiveMetrics": "open_interest",
         "archiveFundingRate": "funding",
+        archive.CHECKSUMS: "archive_files",
         **coin.TABLES,
     }
     also: Mapping[str, tuple[str, ...]] = {
         "premiumIndex": ("funding",),
         "coinPremiumIndex": ("funding",),
-        "archiveMetrics": ("long_short",),
+        "archiveMetrics": ("long_short", "archive_files"),
+        "archiveFundingRate": ("archive_files",),
     }
     listing: Sequence[Mapping[str, tuple[str, ...]]] = (
         *Source.listing,
@@ -142,6 +147,14 @@ class Binance(Source):
             if whole.start < filed:
                 yield Series(self.name, "archiveFundingRate", one.instrument, Window(whole.start, min(whole.end, filed)))
 
+    def plan_recheck(self, files: Sequence[Mapping[str, Any]], now: datetime) -> Iterator[Series]:
+        """The checksums of the archive's files that were read in the last weeks, from rows of `archive_files`."""
+        yield from republished.questions(self.name, archive.CHECKSUMS, files, now, RECHECKED)
+
+    def plan_republished(self, files: Sequence[Mapping[str, Any]], seen: Sequence[Mapping[str, Any]]) -> Iterator[Series]:
+        """What is held of files whose checksum changed, to be read again; `seen`: the rows that the checksums' answers gave."""
+        yield from republished.again(self.name, files, seen, {"archiveMetrics": QUARTER, "archiveFundingRate": None})
+
     def _metrics(self, instrument: str, window: Window) -> Iterator[Series]:
         since = conventions.instant(self.name, "archiveMetrics", "history_since", window.end)
         if window.end > since:
@@ -178,6 +191,9 @@ class Binance(Source):
             case "archiveMetrics" | "archiveFundingRate":
                 for path in archive.paths(series):
                     yield Ask(series, "archive", path, (), "archive", accept="zip", companion=f"{path}.CHECKSUM")
+            case archive.CHECKSUMS:
+                for path in archive.paths(series):
+                    yield Ask(series, "archive", f"{path}.CHECKSUM", (), "archive", accept="text")
             case unknown:
                 raise ValueError(f"binance has no endpoint {unknown!r}; it has {', '.join(self.endpoints)}")
 
@@ -228,6 +244,7 @@ DECODERS: Final[Mapping[str, Callable[[Ask, Answer], Decoded]]] = {
     "exchangeInfo": rows.listing,
     "archiveMetrics": archive.metrics,
     "archiveFundingRate": archive.funding,
+    archive.CHECKSUMS: archive.checksum,
     **coin.DECODERS,
 }
 

@@ -5,12 +5,14 @@ its CHECKSUM companion; one that does not match is put aside whole (PITFALLS B2)
 values (issue 498). Labels changed on 2026-06-25 (B1) *by file*: the row stamped 2026-06-25 00:00 carries an END label in the file of
 06-24 and a START label in the file of 06-25.
 
+Files are published again without notice (B5): every file that was read leaves a row in `archive_files` with both hashes, and
+`archiveChecksums` asks for the CHECKSUM alone, to compare it with the one that was seen with the file (transforms/republished.py).
+
 Layout and CHECKSUM: https://github.com/binance/binance-public-data
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 import struct
@@ -26,12 +28,14 @@ import pyarrow.csv as pcsv
 from isal import isal_zlib
 
 from transforms import conventions
-from transforms.reading import Floats, Mask, Nullable, Sieve, Stamps, floats, micros, stamp, to_us
+from transforms.reading import Floats, Mask, Nullable, Sieve, Stamps, floats, instants, micros, stamp, to_us
+from transforms.republished import ENDPOINT, FILE, option
 from transforms.sources.binance_rows import SOURCE, interest, who
 from transforms.sources.contract import Answer, Ask, Decoded, Reject, Series, Unreadable
 from transforms.sources.rows import settled, whole_minutes
 from transforms.windows import Window
 
+CHECKSUMS: Final = "archiveChecksums"
 #: a day of metrics unpacks to about 45 kB, a month of funding to 3 kB
 UNPACKED_LIMIT: Final = 4 * 2**20
 METRICS: Final = (
@@ -86,8 +90,12 @@ def paths(series: Series) -> Iterator[str]:
     """Paths of the files that hold the window, in order of time.
 
     A day's metrics describe (00:00, 24:00]; a month's funding holds the settlements stamped in [first 00:00, next month's first).
+    A series about one file that is known by its path names it among its options.
     """
     name = series.instrument
+    if (one := option(series, FILE)) or series.endpoint == CHECKSUMS:
+        yield one
+        return
     if series.endpoint == "archiveMetrics":
         for day in series.window.days():
             yield f"/data/futures/um/daily/metrics/{name}/{name}-metrics-{day}.zip"
@@ -136,7 +144,8 @@ def metrics(ask: Ask, answer: Answer) -> Decoded:
         names = who(ask, as_of)
         splits.append(sieve.table({**names, "ratio_metric": metric, "long_share": long, "short_share": short}))
         put_aside += sieve.rejects
-    return Decoded({"open_interest": stocks, "long_short": pa.concat_tables(splits)}, put_aside, file.notes)
+    tables = {"open_interest": stocks, "long_short": pa.concat_tables(splits), "archive_files": _seen(ask, answer, day)}
+    return Decoded(tables, put_aside, file.notes)
 
 
 def funding(ask: Ask, answer: Answer) -> Decoded:
@@ -168,7 +177,44 @@ def funding(ask: Ask, answer: Answer) -> Decoded:
             "funding_interval_h": interval,
         }
     )
-    return Decoded({"funding": table}, [*whole.rejects, *sieve.rejects], file.notes)
+    spans = Window(month.start - timedelta.resolution, month.end - timedelta.resolution)  # the first instant is this file's
+    return Decoded({"funding": table, "archive_files": _seen(ask, answer, spans)}, [*whole.rejects, *sieve.rejects], file.notes)
+
+
+def checksum(ask: Ask, answer: Answer) -> Decoded:
+    """What the source publishes now as the SHA-256 of a file that was read before. Raises Unreadable (CHECKSUM) when it is another text."""
+    name = ask.path.rsplit("/", 1)[-1].removesuffix(".CHECKSUM")
+    row = _row(
+        ask,
+        answer,
+        option(ask.series, ENDPOINT),
+        option(ask.series, FILE),
+        ask.series.window,
+        _published(answer.body, name, "archive_files"),
+    )
+    return Decoded({"archive_files": row})
+
+
+def _seen(ask: Ask, answer: Answer, spans: Window) -> pa.Table:
+    """The row about a file that was read, `spans` what it holds."""
+    published = _published(answer.companion, ask.path.rsplit("/", 1)[-1], "archive_files")
+    window = ask.series.window.clip(spans) or spans
+    return _row(ask, answer, ask.series.endpoint, ask.path, window, published, answer.sha256)
+
+
+def _row(ask: Ask, answer: Answer, endpoint: str, file: str, window: Window, published: str, found: str | None = None) -> pa.Table:
+    sieve = Sieve("archive_files", [file])
+    return sieve.table(
+        {
+            **who(ask, np.array([to_us(answer.fetched_at)], dtype=np.int64)),
+            "endpoint": endpoint,
+            "file": file,
+            "window_start": instants(np.array([to_us(window.start)], dtype=np.int64)),
+            "window_end": instants(np.array([to_us(window.end)], dtype=np.int64)),
+            "checksum_sha256": published,
+            "file_sha256": found,
+        }
+    )
 
 
 def _texts(columns: dict[str, list[str]]) -> list[str]:
@@ -248,17 +294,21 @@ def _lines(ask: Ask, answer: Answer, expected: tuple[str, ...], target: str) -> 
 def _unpacked(ask: Ask, answer: Answer, target: str) -> bytes:
     """The only member of a zip whose SHA-256 is the published one. Raises Unreadable (CHECKSUM, ARCHIVE)."""
     name = ask.path.rsplit("/", 1)[-1]
-    published = _CHECKSUM.fullmatch(answer.companion.decode("utf-8", "replace"))
-    if not published or published[2] != name:
-        said = answer.companion[:200].decode("utf-8", "replace")
-        raise Unreadable(Reject(target, "CHECKSUM", f"no CHECKSUM of {name} came with it, found {said!r}"))
-    found = hashlib.sha256(answer.body).hexdigest()
-    if found != published[1].lower():
-        raise Unreadable(Reject(target, "CHECKSUM", f"{name} has SHA-256 {found}, published is {published[1].lower()}"))
+    published, found = _published(answer.companion, name, target), answer.sha256
+    if found != published:
+        raise Unreadable(Reject(target, "CHECKSUM", f"{name} has SHA-256 {found}, published is {published}"))
     try:
         return _member(answer.body, name.removesuffix(".zip") + ".csv")
     except _DAMAGE as damage:
         raise Unreadable(Reject(target, "ARCHIVE", f"{name}: {damage or type(damage).__name__}")) from damage
+
+
+def _published(text: bytes, name: str, target: str) -> str:
+    """The SHA-256 that a CHECKSUM states of the file `name`. Raises Unreadable (CHECKSUM)."""
+    said = _CHECKSUM.fullmatch(text.decode("utf-8", "replace"))
+    if not said or said[2] != name:
+        raise Unreadable(Reject(target, "CHECKSUM", f"no CHECKSUM of {name} came, found {text[:200].decode('utf-8', 'replace')!r}"))
+    return said[1].lower()
 
 
 def _member(body: bytes, expected: str) -> bytes:

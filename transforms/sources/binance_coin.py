@@ -3,8 +3,8 @@
 A contract is worth a fixed number of USD (100 for BTC, 10 for others: `contractSize` of the listing) and is margined and paid in its coin.
 Where a row counts contracts, the amount in coins is the one the venue states beside them, never contracts divided by a price of ours.
 Histories of /futures/data are asked by pair and contract type: pair=BTCUSD&contractType=PERPETUAL (a client library asks with
-pair=BTCUSD_PERP and gets another contract or nothing). The three account ratios know pairs only: perpetual and dated contracts of a
-pair together. Their rows carry the pair's name, BTCUSD, so that nobody takes them for the perpetual's own.
+pair=BTCUSD_PERP and gets another contract or nothing). The three account ratios know pairs only, perpetual and dated contracts together;
+they stand under the pair's perpetual, as transforms/conventions/binance.py declares.
 
 Documents: https://developers.binance.com/docs/derivatives/coin-margined-futures/market-data/rest-api
 """
@@ -56,11 +56,7 @@ TABLES: Final[Mapping[str, str]] = {
     "coinTopLongShortAccountRatio": "long_short",
     "coinTopLongShortPositionRatio": "long_short",
 }
-RATIOS: Final[Mapping[str, str]] = {
-    "coinGlobalLongShortAccountRatio": "global_account",
-    "coinTopLongShortAccountRatio": "top_account",
-    "coinTopLongShortPositionRatio": "top_position",
-}
+RATIOS: Final = ("coinGlobalLongShortAccountRatio", "coinTopLongShortAccountRatio", "coinTopLongShortPositionRatio")
 #: asked for one contract type of a pair
 BY_TYPE: Final = ("coinOpenInterestHist", "coinTakerBuySellVol")
 BARS: Final = ("coinKlines", "coinPremiumIndexKlines")
@@ -99,7 +95,7 @@ def plan(one: Instrument, whole: Window, horizon: datetime) -> Iterator[Series]:
     for endpoint in BY_TYPE:
         yield Series(SOURCE, endpoint, one.instrument, young, HOUR, _sized(one))
     for endpoint in RATIOS:
-        yield Series(SOURCE, endpoint, pair_of(one.instrument), young, HOUR)
+        yield Series(SOURCE, endpoint, one.instrument, young, HOUR)
 
 
 def plan_now(one: Instrument, window: Window) -> Iterator[Series]:
@@ -147,7 +143,7 @@ def open_interest_hist(ask: Ask, answer: Answer) -> Decoded:
     """Snapshots of one perpetual: contracts as the venue counts them, coins as it states them, USD = contracts x contract size."""
     read = shapes.COIN_OPEN_INTEREST_HIST.many(answer.body, "open_interest")
     sieve = Sieve("open_interest", read.rows, read.rejects)
-    _of_the_perpetual(sieve, ask)
+    _of_the_pair(sieve, ask, [(row.pair, row.contract_type) for row in read.rows], PERPETUAL)
     as_of = stamped(sieve, [row.timestamp for row in read.rows], ask)
     native = sieve.texts("open_interest_native", [row.sum_open_interest for row in read.rows])
     coins = sieve.texts("open_interest_base", [row.sum_open_interest_value for row in read.rows])
@@ -195,25 +191,24 @@ def _size(ask: Ask) -> float:
     return float(size)
 
 
-def _of_the_perpetual(sieve: Sieve, ask: Ask) -> None:
-    """Rows must speak of the perpetual of the pair that was asked for (CONVENTION, PITFALLS A5)."""
-    wanted = (pair_of(ask.series.instrument), PERPETUAL)
-    found = [(row.pair, row.contract_type) for row in sieve.rows]
+def _of_the_pair(sieve: Sieve, ask: Ask, found: Sequence[tuple[str, ...]], *kind: str) -> None:
+    """Rows must speak of the pair, and the contract type, that was asked for (CONVENTION, PITFALLS A5)."""
+    wanted = (pair_of(ask.series.instrument), *kind)
     strange = np.array([one != wanted for one in found], dtype=np.bool_)
     sieve.refuse(strange, "CONVENTION", lambda i: f"found {' '.join(found[i])}, asked for {' '.join(wanted)}")
 
 
 def ratio(ask: Ask, answer: Answer) -> Decoded:
-    """Long and short shares over all contracts of a pair."""
+    """Long and short shares over all contracts of the perpetual's pair."""
     positions = ask.series.endpoint == "coinTopLongShortPositionRatio"
     read: Any = (shapes.COIN_POSITIONS if positions else shapes.COIN_ACCOUNTS).many(answer.body, "long_short")
     sieve = Sieve("long_short", read.rows, read.rejects)
-    asked_for(sieve, [row.pair for row in read.rows], ask)
+    _of_the_pair(sieve, ask, [(row.pair,) for row in read.rows])
     as_of = stamped(sieve, [row.timestamp for row in read.rows], ask)
     long = sieve.texts("long_share", [row.long_position if positions else row.long_account for row in read.rows])
     short = sieve.texts("short_share", [row.short_position if positions else row.short_account for row in read.rows])
     sieve.single([as_of], [long, short])
-    metric = RATIOS[ask.series.endpoint]
+    metric = conventions.text(SOURCE, ask.series.endpoint, "ratio_metric", ask.series.window.start)
     table = sieve.table({**usd.who(ask, as_of), "ratio_metric": metric, "long_share": long, "short_share": short})
     return Decoded({"long_short": table}, sieve.rejects, read.notes)
 
@@ -223,7 +218,7 @@ def taker(ask: Ask, answer: Answer) -> Decoded:
     endpoint, at = ask.series.endpoint, ask.series.window.start
     read = shapes.COIN_TAKER.many(answer.body, "taker_flow")
     sieve = Sieve("taker_flow", read.rows, read.rejects)
-    _of_the_perpetual(sieve, ask)
+    _of_the_pair(sieve, ask, [(row.pair, row.contract_type) for row in read.rows], PERPETUAL)
     as_of = stamped(sieve, [row.timestamp for row in read.rows], ask)
     buy = sieve.texts("taker_buy_base", [row.taker_buy_vol_value for row in read.rows])
     sell = sieve.texts("taker_sell_base", [row.taker_sell_vol_value for row in read.rows])

@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from urllib.parse import urlencode
 
 import pyarrow as pa
@@ -231,6 +231,14 @@ class Source(ABC):
     @abstractmethod
     def plan(self, window: Window, instruments: Sequence[Instrument], now: datetime) -> Iterable[Series]:
         """The series that cover `window`. `own_bars` is the venue's clock: it decides between live endpoints and archives."""
+
+    def plan_recheck(self, files: Sequence[Mapping[str, Any]], now: datetime) -> Iterable[Series]:
+        """What tells whether files of an archive were published again; `files`: rows of `archive_files`. Nothing for a source without files."""
+        return ()
+
+    def plan_republished(self, files: Sequence[Mapping[str, Any]], seen: Sequence[Mapping[str, Any]]) -> Iterable[Series]:
+        """What to read again; `seen`: the rows of `archive_files` that the answers to `plan_recheck` gave."""
+        return ()
 
     @abstractmethod
     def asks(self, series: Series) -> Iterable[Ask]:
