@@ -52,6 +52,8 @@ from transforms.vocabulary import Kind
 if TYPE_CHECKING:
     from plugins.settings import Settings
 
+#: tries of one commit: nine venues that answer at once append to the same table of evidence
+COMMITS: Final = 25
 EPOCH_DAY: Final = date(1970, 1, 1)
 EMPTY: Final[dict[pa.DataType, object]] = {pa.int64(): 0, pa.string(): "", pa.bool_(): False}
 TYPES: Final[Mapping[Kind, IcebergType]] = {
@@ -296,8 +298,8 @@ class Lake:
 
         @retry(
             retry=retry_if_exception_type(CommitFailedException),
-            stop=stop_after_attempt(6),
-            wait=wait_random_exponential(0.1, 3),
+            stop=stop_after_attempt(COMMITS),
+            wait=wait_random_exponential(0.1, 5),
             reraise=True,
         )
         def attempt() -> None:
@@ -308,7 +310,7 @@ class Lake:
                 attempt()
             except CommitFailedException as error:
                 raise CommitConflict(
-                    f"Table {name} was changed by others during six tries to commit: lower the number of writers (pool `lake`)."
+                    f"Table {name} was changed by others during {COMMITS} tries to commit: lower the number of writers (pool `lake`)."
                 ) from error
 
     def _place(self, key: str) -> str:

@@ -10,8 +10,8 @@ from typing import Final
 
 from transforms.columns import (
     BANDS,
-    CHAIN_METRICS,
     CAUSES,
+    CHAIN_METRICS,
     COMPONENTS,
     CONTRACT_UNITS,
     DECISIONS,
@@ -41,8 +41,8 @@ from transforms.columns_index import INDEX_COLUMNS
 
 __all__ = [
     "BANDS",
-    "CHAIN_METRICS",
     "CAUSES",
+    "CHAIN_METRICS",
     "COMPONENTS",
     "CONTRACT_UNITS",
     "DECISIONS",
