@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
-from transforms.detectors import DETECTORS, Inputs, find_all, suspect, to_table
+from transforms.detectors import DETECTORS, Consequence, Finding, Inputs, find_all, suspect, to_table
+from transforms.estimators import Bools
 
 
 class Inspected(NamedTuple):
-    """`findings`: rows of ops.findings. `quarantine`, `flag`: masks over the rows of each table given, by table."""
+    """`findings`: rows of ops.findings. `quarantine`, `flag`: by table and reason code, which of the rows given are suspect."""
 
     findings: pa.Table
-    quarantine: dict[str, np.ndarray]
-    flag: dict[str, np.ndarray]
+    quarantine: dict[str, dict[str, Bools]]
+    flag: dict[str, dict[str, Bools]]
 
 
 def lookback(table: str) -> timedelta:
@@ -43,8 +43,13 @@ def inspect(
     if since is not None:
         first = int(since.timestamp() * 1_000_000)
         found = [one for one in found if one.window_end >= first]
-    return Inspected(
-        to_table(found, run_id, recorded_at),
-        {name: suspect(name, rows, found, "quarantine") for name, rows in tables.items()},
-        {name: suspect(name, rows, found, "flag") for name, rows in tables.items()},
-    )
+    return Inspected(to_table(found, run_id, recorded_at), _masks(tables, found, "quarantine"), _masks(tables, found, "flag"))
+
+
+def _masks(tables: Mapping[str, pa.Table], found: Sequence[Finding], consequence: Consequence) -> dict[str, dict[str, Bools]]:
+    masks: dict[str, dict[str, Bools]] = {}
+    for name, code in sorted({(one.table, one.reason_code) for one in found if one.consequence == consequence and one.table in tables}):
+        mask = suspect(name, tables[name], [one for one in found if one.reason_code == code], consequence)
+        if mask.any():
+            masks.setdefault(name, {})[code] = mask
+    return masks

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from plugins import gate, ledger, recorder
+from plugins import gate, ledger, recorder, suspecting
 from plugins.decisions import TEXT, Decisions, let_in, reject_id, waiver
 from plugins.fetcher import Fetched, fetch
 from plugins.lake import Lake
@@ -319,10 +319,14 @@ def load(lake: Lake, bundles: Iterable[str], run_id: str, subject: str) -> ledge
         fresh = {name: part.rows.filter(pa.array(part.fresh & ~is_released(part.rows))) for name, part in merged.items()}
         fresh = {name: rows for name, rows in fresh.items() if rows.num_rows}
         verdicts = gate.gate(fresh)
+        now = datetime.now(UTC)
+        stored = {name: part.rows.filter(pa.array(~part.fresh)) for name, part in merged.items()}
+        judged = suspecting.judge(lake, {name: one.passed for name, one in verdicts.items()}, stored, run_id, now)
+        batch.quarantine += judged.aside
         held = {}
         for name, part in merged.items():
-            kept = part.rows.filter(pa.array(~part.fresh))
-            passed = verdicts[name].passed if name in fresh else kept.slice(0, 0)
+            kept = stored[name]
+            passed = judged.passed[name] if name in fresh else kept.slice(0, 0)
             again = said_again[name]
             _count(outcome, part.arrived, pa.concat_tables([fresh.get(name, passed), again]), pa.concat_tables([passed, again]))
             batch.put_back(name, part.closed)
@@ -330,7 +334,9 @@ def load(lake: Lake, bundles: Iterable[str], run_id: str, subject: str) -> ledge
                 for source in pc.unique(fresh[name].column("source")).to_pylist():
                     outcome.part(source).partly(f"{name}: {verdicts[name].blocked}")
             held[name] = commit(lake, name, kept, pa.concat_tables([passed, again]))
-        _record(lake, batch, gate.evidence(fresh, verdicts, run_id, datetime.now(UTC)), run_id)
+        _record(lake, batch, gate.evidence(fresh, verdicts, run_id, now), run_id)
+        if judged.findings is not None:
+            lake.append("findings", judged.findings)
         note(lake, run_id, held)
         outcome.add_up()
         lost = [

@@ -153,7 +153,7 @@ def test_inspect_writes_evidence_and_masks():
     found = inspect(planted.inputs.tables, "run", recorded_at)
     assert found.findings.schema == arrow_schema(TABLES["findings"])
     assert "UNIT_BREAK" in found.findings.column("reason_code").to_pylist()
-    assert found.quarantine["open_interest"].sum() >= 24 * len(planted.spans)
+    assert found.quarantine["open_interest"]["UNIT_BREAK"].sum() >= 24 * len(planted.spans)
     late = inspect(planted.inputs.tables, "run", recorded_at, since=recorded_at + timedelta(days=1))
     assert late.findings.num_rows == 0
     assert lookback("open_interest") >= timedelta(days=60)

@@ -44,6 +44,7 @@ REASONS: Final[dict[str, str]] = {
     "CHECKSUM": "an archive does not match its published SHA-256",
     "ARCHIVE": "an archive is damaged, holds unexpected members, or would unpack beyond its limit",
     "ZERO_OPEN_INTEREST": "open interest of exactly 0 on a trading contract",
+    "SUSPECT": "a detector says that the source is broken: the row is well-formed and not to be trusted",
     "EXPECTATION": "the row fails an expectation of its table",
     "DUPLICATE_KEY": "two different values for one key in one answer",
     "MISSING": "a value that must be present is null",

@@ -1,0 +1,128 @@
+"""The detectors between the gate and the commit: what passes the gate row by row may still come from a broken source.
+
+Suspect rows are put aside under SUSPECT, the detector's own code first in the detail, or carry the code as a flag; both are findings in
+`ops.findings`. Judged are the rows that arrive, beside what the lake holds before them: a row is judged once, with what was known when it
+came. What is in core stays there; a finding about it is written all the same, for a person to decide.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from plugins import detecting
+from plugins.lake import Lake
+from transforms.detectors import DETECTORS
+from transforms.rulings import plain, row_id
+from transforms.tables import TABLES
+from transforms.windows import Window
+
+CODE: Final = "SUSPECT"
+_SEEN: Final = frozenset(name for one in DETECTORS for name in one.reads if name in TABLES)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """`passed`: by table, what may be committed, flags added. `aside`: rows of ops.quarantine. `findings`: rows of ops.findings."""
+
+    passed: dict[str, pa.Table]
+    aside: list[dict[str, Any]] = field(default_factory=list)
+    findings: pa.Table | None = None
+
+
+def judge(lake: Lake, passed: Mapping[str, pa.Table], kept: Mapping[str, pa.Table], run_id: str, now: datetime) -> Judged:
+    """Judge what passed the gate. kept: rows of the same days that core holds already. Nothing is written."""
+    ours = {name: rows for name, rows in passed.items() if name in _SEEN and rows.num_rows}
+    if not ours:
+        return Judged(dict(passed))
+    spans = [pc.min_max(rows.column("date")).as_py() for rows in ours.values()]
+    first, last = min(span["min"] for span in spans), max(span["max"] for span in spans)
+    tables = {name: _beside(lake, name, (first, last), ours.get(name), kept.get(name)) for name in sorted(_beside_whom(ours))}
+    found = detecting.inspect(tables, run_id, now, since=Window.day(first).start)
+    judged = Judged(dict(passed), [], found.findings)
+    for name, rows in ours.items():
+        own = slice(tables[name].num_rows - rows.num_rows, None)
+        bad = {code: mask[own] for code, mask in found.quarantine.get(name, {}).items()}
+        flags = {code: mask[own] for code, mask in found.flag.get(name, {}).items()}
+        judged.passed[name] = _flagged(rows, flags).filter(pa.array(~_any(bad, rows.num_rows)))
+        judged.aside.extend(_aside(name, rows, bad, found.findings, run_id))
+    return judged
+
+
+def _beside_whom(ours: Mapping[str, pa.Table]) -> set[str]:
+    """Tables that a detector reads together with one of ours."""
+    return {name for one in DETECTORS if set(one.reads) & set(ours) for name in one.reads if name in TABLES}
+
+
+def _beside(lake: Lake, name: str, days: tuple[date, date], fresh: pa.Table | None, kept: pa.Table | None) -> pa.Table:
+    """What core holds of a table from the look-back on, and behind it the rows that arrive."""
+    first, last = days[0] - detecting.lookback(name) - timedelta(days=1), days[1]
+    held = lake.read(name, days=(first, last))
+    if kept is not None and kept.num_rows:  # the merge has looked at these days: what it read is what they hold
+        span = pc.min_max(kept.column("date")).as_py()
+        inside = pc.and_(pc.greater_equal(held.column("date"), span["min"]), pc.less_equal(held.column("date"), span["max"]))
+        held = pa.concat_tables([held.filter(pc.invert(inside)), kept])
+    return held if fresh is None else pa.concat_tables([held, fresh])
+
+
+def _any(masks: Mapping[str, np.ndarray], count: int) -> np.ndarray:
+    found = np.zeros(count, dtype=np.bool_)
+    for mask in masks.values():
+        found |= mask
+    return found
+
+
+def _flagged(rows: pa.Table, masks: Mapping[str, np.ndarray]) -> pa.Table:
+    if not masks:
+        return rows
+    place = rows.column_names.index("flags")
+    words = rows.column(place).to_pylist()
+    for code, mask in sorted(masks.items()):
+        for n in np.flatnonzero(mask).tolist():
+            words[n] = " ".join(dict.fromkeys([*words[n].split(), code]))
+    return rows.set_column(place, rows.schema.field(place), pa.array(words, type=pa.string()))
+
+
+def _aside(name: str, rows: pa.Table, masks: Mapping[str, np.ndarray], findings: pa.Table, run_id: str) -> list[dict[str, Any]]:
+    """Rows of ops.quarantine, each with the first finding that names it."""
+    numbers = np.flatnonzero(_any(masks, rows.num_rows))
+    said = [one for one in findings.to_pylist() if one["table_name"] == name and one["consequence"] == "quarantine"]
+    found = []
+    for n, row in zip(numbers.tolist(), rows.take(pa.array(numbers)).to_pylist(), strict=True):
+        code = next(code for code, mask in sorted(masks.items()) if mask[n])
+        who = row.get("instrument") or row.get("stablecoin") or ""
+        detail = next(
+            (
+                one["detail"]
+                for one in said
+                if one["reason_code"] == code
+                and one["source"] == row["source"]
+                and one["instrument"] == who
+                and one["window_start"] < row["as_of"] <= one["window_end"]
+            ),
+            "see ops.findings",
+        )
+        text = json.dumps({key: plain(value) for key, value in row.items()}, ensure_ascii=False)
+        found.append(
+            {
+                "source": row["source"],
+                "endpoint": "",
+                "instrument": who,
+                "target": name,
+                "reason_code": CODE,
+                "detail": f"{code}: {detail}",
+                "row_json": text,
+                "raw_sha256": row["raw_sha256"],
+                "fetched_at": row["fetched_at"],
+                "quarantine_id": row_id(TABLES[name], json.loads(text)),
+                "run_id": run_id,
+            }
+        )
+    return found
