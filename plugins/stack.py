@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -28,48 +28,15 @@ import requests
 from psycopg2 import connect
 from psycopg2.errors import DuplicateDatabase
 
+from plugins import spans
 from plugins.errors import ConfigurationError, TidegaugeError
 from plugins.settings import ROOT
-from transforms.roster import HOURLY_SOURCES
-from transforms.spec import SPEC
 
 AIRFLOW_VERSION: Final = "3.3.2"
 DATABASES: Final = ("airflow", "iceberg")
 BUCKET: Final = "tidegauge"
 #: seconds a group gets to end by itself before it is killed
 GRACE: Final = 8.0
-
-
-#: What the recordings hold that belongs together: the daily set, the 15-minute set, and the slow series with the look-back both need.
-RECORDED: Final = {
-    "coinalyze": [["2022-01-02", "2023-12-06"]],
-    "binance": [["2026-04-28T21:00", "2026-05-28"]],
-    "deribit": [["2026-05-27", "2026-05-28"]],
-    "bybit": [["2026-05-21", "2026-05-28"]],
-    "hyperliquid": [["2026-04-28T21:00", "2026-05-28"]],
-    **{venue: [] for venue in ("okx", "gate", "kraken_futures", "bitmex", "bitget")},
-    "*": [["2021-10-01", "2023-12-06"], ["2026-01-01", "2026-05-28"]],
-}
-
-
-#: An hour after the last recorded bar: the 30 days that the venue's REST keeps reach back to the first one, and all inputs are known.
-RECORDED_NOW: Final = "2026-05-28T01:00:00Z"
-
-
-#: how much simulated history is asked of venues that no number reads yet
-SHADOW: Final = timedelta(days=45)
-
-
-def in_shadow() -> list[str]:
-    """Venues that are asked every hour and in no number yet (METHODOLOGY 3.4)."""
-    return [name for name in HOURLY_SOURCES if name not in SPEC.cadence("1h").voices]
-
-
-def default_start(market: str, now: datetime) -> str:
-    """First day to hold: for the simulated market the quarter that began a year ago, live the last 90 days."""
-    if market == "live":
-        return f"{now - timedelta(days=90):%Y-%m-%d}"
-    return f"{now.year - 1}-{(now.month - 1) // 3 * 3 + 1:02d}-01"
 
 
 class ServiceDied(TidegaugeError):
@@ -358,7 +325,7 @@ class Stack:
         address = f"http://127.0.0.1:{free_port()}"
         command = [sys.executable, "-m", "sandbox", "--port", address.rsplit(":", 1)[1], "--market", self.market, *options]
         if self.market == "recorded":
-            command += ["--recordings", str(Path(self.recordings).resolve()), "--now", RECORDED_NOW]
+            command += ["--recordings", str(Path(self.recordings).resolve()), "--now", spans.RECORDED_NOW]
         service = self.launch("sandbox", command)
 
         def ready() -> bool:
@@ -374,14 +341,9 @@ class Stack:
 
     def plan_history(self) -> None:
         """Tell the pipeline which spans to hold of each source (TIDEGAUGE_SPANS overrides; so does TIDEGAUGE_START for a market that goes on)."""
+        held = spans.held(self.market, os.environ.get("TIDEGAUGE_START", ""), datetime.now(UTC))
         if self.market == "recorded":
-            held = RECORDED
             self.environment["TIDEGAUGE_NOW"] = self.health["now"]
-        else:
-            now = datetime.now(UTC)
-            held = {"*": [[os.environ.get("TIDEGAUGE_START", "") or default_start(self.market, now), "2100-01-01"]]}
-            if self.market == "simulated":
-                held |= {name: [[f"{now - SHADOW:%Y-%m-%d}", "2100-01-01"]] for name in in_shadow()}
         if self.market != "live":
             self.environment["TIDEGAUGE_BUDGET_SCALE"] = "1000"
         self.environment["TIDEGAUGE_SPANS"] = os.environ.get("TIDEGAUGE_SPANS", "") or json.dumps(held)

@@ -54,6 +54,7 @@ def core_rows(name):
                     case _:
                         row[column.name] = shares.get(column.name, min(3.0, 3.0 if column.maximum is None else column.maximum))
             key = {"instrument": instrument, "stablecoin": instrument, "reference": instrument, "raw_sha256": f"{hour:064x}", "flags": ""}
+            key |= {} if "instrument" in row else {"asset": instrument}
             row |= {name: value for name, value in key.items() if name in row}
             found.append(row | {"as_of": as_of, "date": partition_day(as_of)})
     return found
