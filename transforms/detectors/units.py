@@ -49,6 +49,7 @@ class RateUnitRule:
     """[C] Rates change sign and size, so one contract proves nothing: half of a source's contracts must be off at once.
 
     Coinglass 2026-01-13 put 4 of 5 contracts at x100 on one day. In 2022-23 the median over a source's contracts never reached 9 of its levels.
+    Caps keep it there: Binance's 0.3 % for BTC and ETH is 30 times the interest component that rates rest at.
     """
 
     size: int = 60
@@ -56,7 +57,7 @@ class RateUnitRule:
     #: contracts of one source at one instant below which no median is taken
     contracts: int = 3
     max_age_d: float = 120.0
-    enter: float = 20.0
+    enter: float = 50.0
     leave: float = 3.0
     #: sizes below this are rounding: 0.0001 % per 8 h
     floor: float = 5e-6
@@ -151,7 +152,7 @@ class RateUnitBreak(Detector):
     rule: RateUnitRule = RateUnitRule()
     lookback_h = 24 * RateUnitRule().max_age_d
     catches = "funding in percent instead of a fraction, in all contracts of a source at once"
-    rule_text = "the median size over a source's contracts (3 or more) exceeds 20 times its own median of 60 instants"
+    rule_text = "the median size over a source's contracts (3 or more) exceeds 50 times its own median of 60 instants"
 
     def find(self, inputs: Inputs) -> list[Finding]:
         rule = self.rule
