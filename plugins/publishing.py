@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from plugins import ledger, reports, restatements, summary
+from plugins import datadocs, ledger, reports, restatements, summary
 from plugins.lake import Lake
 from plugins.settings import Settings
 from transforms.dictionary import render as dictionary
@@ -146,12 +146,13 @@ def publish(lake: Lake, settings: Settings) -> int:
         lake.compact(table.name)
     revisions = restatements.refresh(lake)
     data = report_data(lake, settings, revisions)
+    datadocs.publish(lake, data.verdicts, folder)
     page, text = reports.render(data), summary.text(data)
     lake.put("report/index.html", page.encode(), "text/html; charset=utf-8")
     lake.put("report/revisions.md", restatements.markdown(revisions).encode(), "text/markdown; charset=utf-8")
     lake.put("report/summary.txt", text.encode(), "text/plain; charset=utf-8")
     if folder is not None:
-        (settings.home / "report.html").write_text(page)
+        (settings.home / "report.html").write_text(page.replace(f'"{reports.DATA_DOCS}"', '"published/data-docs/index.html"'))
         (settings.home / "summary.txt").write_text(text)
         (settings.home / "revisions.md").write_text(restatements.markdown(revisions))
     lake.put(STATE, state.encode(), "text/plain; charset=utf-8")

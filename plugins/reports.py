@@ -66,6 +66,8 @@ CARD_BYTES: Final = 25_000
 LISTED: Final = 40
 #: Newest events listed with a series.
 RECENT: Final = 8
+#: Where the Data Docs lie, seen from the report in the object store (`report/index.html`).
+DATA_DOCS: Final = "../published/data-docs/index.html"
 #: Newest entries of quarantine that nobody has decided about.
 NEWEST: Final = 10
 CADENCE_WORDS: Final[dict[str, str]] = {"1h": "hourly", "1d": "daily"}
@@ -221,6 +223,7 @@ def render(data: ReportData, *, chart_bytes: int = CHART_BYTES) -> str:
         failed=_troubles(data.verdicts, "recorded_at"),
         checks=Counter(data.verdicts.column("outcome").to_pylist()),
         listed=LISTED,
+        data_docs=DATA_DOCS,
         span=span(data),
         stamps={name: _distinct(data.readings, name) for name in ("index_version", "spec_sha256", "code_sha", "vintage")},
         generated_at=data.generated_at,

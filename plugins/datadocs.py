@@ -1,0 +1,83 @@
+"""Great Expectations' Data Docs beside the published data: built by its own site builder (expectations/docs.py), uploaded where they changed.
+
+Its pages load style and script from public servers. Ours ask no network: the references are replaced by two small local files, so the pages
+work without one and tell nobody who reads them. What the site builder wrote is otherwise untouched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+
+from plugins import gate
+from plugins.lake import Lake
+
+PREFIX: Final = "published/data-docs"
+INDEX: Final = f"{PREFIX}/index.html"
+ASSETS: Final = ("data_docs.css", "data_docs.js")
+TYPES: Final = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
+#: Whatever a page would fetch from elsewhere when opened: style sheets, scripts, pictures. Links that a reader may follow stay.
+_FETCHED: Final = re.compile(
+    r"""<link\b[^>]*\bhref=["']https?://[^>]*>"""
+    r"""|<script\b[^>]*\bsrc=["']https?://[^>]*>\s*</script>"""
+    r"""|<img\b[^>]*\bsrc=["']https?://[^>]*>""",
+    re.IGNORECASE,
+)
+_DRAWN: Final = re.compile(r"collapse-body-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_TEMPLATES: Final = Path(__file__).parent / "templates"
+
+
+def newest(verdicts: pa.Table) -> list[dict[str, Any]]:
+    """Of each table the verdicts of the run that judged it last."""
+    rows = verdicts.to_pylist()
+    last: dict[str, Any] = {}
+    for row in rows:
+        last[row["table_name"]] = max(row["recorded_at"], last.get(row["table_name"], row["recorded_at"]))
+    return [row for row in rows if row["recorded_at"] == last[row["table_name"]]]
+
+
+def offline(page: str, depth: int) -> str:
+    """A page of the site builder that asks no network; `depth`: how many folders it lies below the index."""
+    up = "../" * depth
+    page = _FETCHED.sub("", page)
+    for number, drawn in enumerate(dict.fromkeys(_DRAWN.findall(page))):  # named by chance: the same results are to give the same page
+        page = page.replace(drawn, f"collapse-body-{number}")
+    own = f'<link rel="stylesheet" href="{up}static/data_docs.css"><script src="{up}static/data_docs.js"></script>'
+    return page.replace("</title>", f"</title>{own}", 1)
+
+
+def site(verdicts: pa.Table) -> dict[str, bytes]:
+    """The files of the site, by path below its index."""
+    gate.warm()
+    from expectations.docs import build
+
+    found = {f"static/{name}": (_TEMPLATES / name).read_bytes() for name in ASSETS}
+    with tempfile.TemporaryDirectory(prefix="tidegauge-docs-") as place, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        build(newest(verdicts), Path(place))
+        for path in Path(place).rglob("*.html"):
+            name = path.relative_to(place)
+            found[name.as_posix()] = offline(path.read_text(encoding="utf-8"), len(name.parts) - 1).encode()
+    return found
+
+
+def publish(lake: Lake, verdicts: pa.Table, folder: Path | None = None) -> int:
+    """Bring the site in the object store (and in a local folder) to the newest verdicts; returns how many objects were written."""
+    wanted = {f"{PREFIX}/{name}": body for name, body in site(verdicts).items()}
+    there = lake.keys(f"{PREFIX}/")
+    changed = [key for key, body in wanted.items() if there.get(key) != hashlib.md5(body, usedforsecurity=False).hexdigest()]
+    for key in changed:
+        lake.put(key, wanted[key], TYPES[Path(key).suffix])
+    lake.delete([key for key in there if key not in wanted])
+    if folder is not None:
+        for key, body in wanted.items():
+            path = folder / key.removeprefix("published/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(body)
+    return len(changed)
