@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from expectations.verdict import Verdict
-from plugins import deriving, gate, ledger, recorder, restatements, steps
+from plugins import cli, deriving, gate, ledger, recorder, restatements, steps
 from plugins.catalog import connect, known
 from plugins.errors import DecisionRefused, NotFound
 from plugins.fetcher import Fetched
@@ -319,6 +320,32 @@ def test_b5_other_bytes_in_the_same_file_of_an_archive_are_named_as_republished(
         steps.load([klines(lake, {}, at(f"{day}T00:00:00"), price=price, host=host)], "k", day)
     causes = {(row["revision"], row["cause"]) for row in restatements.refresh(lake).to_pylist()}
     assert causes == {(1, "republished archive"), (2, "restated by source")}
+
+
+def test_the_commands_list_decide_and_look_back(pipeline, monkeypatch, tmp_path, capsys):
+    lake = pipeline(HOURLY_ASSETS="BTC")
+    steps.load([klines(lake, BROKEN)], "k", "first")
+    (entry,) = still_open(lake)
+    monkeypatch.setattr(cli, "lake_of", lambda _options: nullcontext(lake))
+    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)  # the handlers of this process stay pytest's
+
+    def said(*arguments, code=0):
+        assert cli.main(["--home", str(tmp_path), *arguments]) == code
+        told = capsys.readouterr()
+        return told.out if code == 0 else told.err
+
+    assert entry.quarantine_id[:16] in said("quarantine", "--table", "candles")
+    assert "Nothing is open in quarantine that fits." in said("quarantine", "--reason", "VALUE")
+    assert "needs a reason" in said("decide", "release", "--id", entry.quarantine_id, code=1)
+    assert "ID is missing" in said("decide", "reject", "--why", "because", code=1)
+    told = said("decide", "release", "--id", entry.quarantine_id[:10], "--why", "the venue confirmed it", "--who", "ana")
+    assert "1 in candles" in told
+    assert "derived and published" in told
+    assert said("quarantine") == "Nothing is open in quarantine.\n"
+    assert "23 rows" in said("known", "--at", "2026-05-10T00:00", "--table", "candles")
+    assert "24 rows" in said("known", "--at", "2099-01-01T00:00", "--table", "candles")
+    assert "use one of" in said("known", "--at", "2026-05-10T00:00", "--table", "outcomes", code=1)
+    assert "is no instant" in said("known", "--at", "noon", "--table", "candles", code=1)
 
 
 def test_killed_between_any_two_commits_a_release_can_run_again(pipeline, monkeypatch):
