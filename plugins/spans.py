@@ -35,10 +35,11 @@ def in_shadow() -> list[str]:
 
 
 def default_start(market: str, now: datetime) -> str:
-    """First day to hold: for the simulated market the quarter that began a year ago, live the last 90 days."""
+    """First day to hold: for the simulated market the quarter that began half a year before this one, live the last 90 days."""
     if market == "live":
         return f"{now - timedelta(days=90):%Y-%m-%d}"
-    return f"{now.year - 1}-{(now.month - 1) // 3 * 3 + 1:02d}-01"
+    quarters = now.year * 4 + (now.month - 1) // 3 - 2
+    return f"{quarters // 4}-{quarters % 4 * 3 + 1:02d}-01"
 
 
 def held(market: str, start: str, now: datetime) -> Held:
