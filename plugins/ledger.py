@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from plugins.lake import Lake
+from transforms import conventions
 from transforms.coverage import by_day, touched
 from transforms.schema import arrow_schema, content_sha256
 from transforms.sources.contract import Series
@@ -182,7 +183,9 @@ def coverage_row(
     """
     expected = series.expected()
     inside = {stamp for stamp in got if stamp in window}
-    missing = _holes(sorted(inside), window, SILENCE.get(target)) if expected is None else sorted(set(expected) - inside)
+    missing = (
+        _holes(sorted(inside), window, _silence(source, endpoint, target, window)) if expected is None else sorted(set(expected) - inside)
+    )
     return {
         "source": source,
         "endpoint": endpoint,
@@ -198,6 +201,14 @@ def coverage_row(
         "complete": failed == 0 and not missing,
         "answers": answers,
     }
+
+
+def _silence(source: str, endpoint: str, target: str, window: Window) -> timedelta | None:
+    """How long the table may be silent where the endpoint tells of the past; a rate on display is of now and says nothing about before."""
+    with suppress(LookupError):
+        if conventions.text(source, endpoint, "funding_kind", window.end) == "quote":
+            return None
+    return SILENCE.get(target)
 
 
 def _holes(stamps: Sequence[datetime], window: Window, longest: timedelta | None) -> list[datetime]:

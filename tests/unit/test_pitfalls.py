@@ -178,3 +178,16 @@ def test_f1_no_table_adds_a_bridged_supply_to_a_native_one():
     assert source("coinmetrics").endpoints["asset-metrics"] == "chain_metrics"
     assert "USDT_ETH" in coinmetrics.ASSETS.values()
     assert "USDT" not in coinmetrics.ASSETS.values()
+
+
+def test_c7_a_rate_on_display_leaves_no_hole_where_nothing_was_displayed():
+    """The same answer of a history would have holes: no contract settles less often than every eight hours."""
+    window = Window(utc("2026-05-01"), utc("2026-05-03"))
+    now = {utc("2026-05-02T23:00")}
+    missing = {}
+    for endpoint in ("funding-rate", "funding-rate-history"):
+        series = Series("okx", endpoint, "BTC-USDT-SWAP", window)
+        row = ledger.coverage_row("okx", endpoint, "BTC-USDT-SWAP", "funding", window, series, now, answers=1, failed=0)
+        missing[endpoint] = row["missing"]
+    assert missing["funding-rate"] == 0
+    assert missing["funding-rate-history"] > 0
