@@ -271,6 +271,29 @@ PARTICULAR: Final[dict[str, tuple[Check, ...]]] = {
             nulls=True,
         ),
     ),
+    "open_interest": (
+        _law(
+            "NO_OPEN_INTEREST",
+            "any_given",
+            ("open_interest_base", "open_interest_usd"),
+            "critical",
+            "open interest is given in coins, in USD or both",
+            nulls=True,
+        ),
+    ),
+    "option_chain": (
+        _law(
+            "NO_INDEX_PRICE",
+            "all_given",
+            ("underlying_usd", "index_usd"),
+            "critical",
+            "an option states its forward and its index",
+            nulls=True,
+        ),
+    ),
+    "forced_trades": (
+        _law("NO_PRICE", "all_given", ("price_usd", "amount_base"), "critical", "a forced order states price and amount", nulls=True),
+    ),
     "features": (
         _law("MISSING_WITHOUT_REASON", "reasoned", ("feature_value", "reason"), "warning", "no value, then a reason", nulls=True),
     ),

@@ -15,7 +15,7 @@ class Rule:
     """What must hold between columns of one row. `severity`: critical = quarantine, warning = publish flagged, info = note."""
 
     code: str
-    kind: Literal["not_above", "sums_to_one", "ratio_within", "any_given"]
+    kind: Literal["not_above", "sums_to_one", "ratio_within"]
     columns: tuple[str, ...]
     severity: Literal["critical", "warning", "info"]
     limit: float = 0.0

@@ -39,15 +39,6 @@ CORE: Final = (
             "USD open interest falls when price falls: use the quantity index to see leverage leave",
             "contracts counted in USD have no amount in coins where the source gives no price with them",
         ),
-        rules=(
-            Rule(
-                "NO_OPEN_INTEREST",
-                "any_given",
-                ("open_interest_base", "open_interest_usd"),
-                "critical",
-                meaning="an amount in coins or in USD is given",
-            ),
-        ),
     ),
     Table(
         "funding",
@@ -104,7 +95,6 @@ CORE: Final = (
             "a bankruptcy price is not the price the order was filled at: value amounts at the mark, or keep the two kinds apart",
             "venues serve about a day of them: an hour nobody asked about has none",
         ),
-        rules=(Rule("NO_PRICE", "any_given", ("price_usd",), "critical", meaning="a forced order states its price"),),
     ),
     Table(
         "marks",
@@ -180,7 +170,6 @@ CORE: Final = (
             "a snapshot: venues publish no history of their chains, so an instant nobody asked at has none",
             "all rows of one answer share one as_of: compare strikes within it, never across",
         ),
-        rules=(Rule("NO_INDEX_PRICE", "any_given", ("index_usd",), "critical", meaning="an option states the index it is about"),),
         snapshot=True,
     ),
     Table(

@@ -56,7 +56,8 @@ def klines(lake, changes=(), asked=ASKED, run_id="r", price=100.0, host=""):
     rows = []
     for hour in range(24):
         opened = int(window.start.timestamp()) * 1000 + hour * 3_600_000
-        row = [opened, str(price), str(price + 2), str(price - 2), str(price + 1), "10", opened + 3_599_999, "1000", 5, "4", "400", "0"]
+        now = round(price + 0.01 * hour, 2)  # a day of one and the same price would be a dead feed
+        row = [opened, str(now), str(now + 2), str(now - 2), str(now + 1), f"1{hour}", opened + 3_599_999, "1000", 5, "4", "400", "0"]
         for place, value in dict(changes).get(hour, {}).items():
             row[place] = value
         rows.append(row)
