@@ -44,7 +44,7 @@ def answered(lake, source, series, body, asked=ASKED, run_id="r", host=""):
     return recorder.store(lake, source, [Fetched(ask, answer, Disposition("accept"), 1)], run_id)
 
 
-def klines(lake, changes=(), asked=ASKED, run_id="r", price=100.0, host=""):
+def klines(lake, changes=(), asked=ASKED, run_id="r", price=100.0, host="", move=0.01):
     """Hourly bars of BTCUSDT over a day; `changes`: hour -> fields."""
     source = source_of("binance")
     window = Window(DAYS[0], DAYS[0] + DAY)
@@ -56,8 +56,21 @@ def klines(lake, changes=(), asked=ASKED, run_id="r", price=100.0, host=""):
     rows = []
     for hour in range(24):
         opened = int(window.start.timestamp()) * 1000 + hour * 3_600_000
-        now = round(price + 0.01 * hour, 2)  # a day of one and the same price would be a dead feed
-        row = [opened, str(now), str(now + 2), str(now - 2), str(now + 1), f"1{hour}", opened + 3_599_999, "1000", 5, "4", "400", "0"]
+        now = round(price + move * hour, 2)
+        row = [
+            opened,
+            str(now),
+            str(now + 2),
+            str(now - 2),
+            str(now + 1),
+            f"1{hour}" if move else "10",
+            opened + 3_599_999,
+            "1000",
+            5,
+            "4",
+            "400",
+            "0",
+        ]
         for place, value in dict(changes).get(hour, {}).items():
             row[place] = value
         rows.append(row)
