@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from sandbox.market import HOUR_MS, RATIOS, Aggregate, Chain, Market, Rows
+from sandbox.market import HOUR_MS, RATIOS, Rows
+from sandbox.view import View
 
 if TYPE_CHECKING:
     from sandbox.recordings import RecordedMarket
@@ -35,23 +36,17 @@ def _nothing(*names: str) -> Rows:
     return Rows(np.empty(0, np.int64), {name: np.empty(0) for name in names})
 
 
-class RecordedVenue(Market):
+class RecordedVenue(View):
     """One venue's part of the recordings. Symbols are Binance's, as in sandbox/venues.py."""
 
     kind = "recorded"
 
     def __init__(self, base: RecordedMarket, venue: str) -> None:
-        super().__init__(base.now_ms)
+        super().__init__(base)
         self.base = base
         self.venue = venue
         self.spelled = SPELLED.get(venue, {})
         self.contracts = [replace(contract, kind="") for contract in base.contracts if contract.symbol in self.spelled]
-
-    def describe(self) -> dict[str, object]:
-        return self.base.describe()
-
-    def has_archive(self) -> bool:
-        return False
 
     @cached_property
     def _positions(self) -> dict[str, Rows]:
@@ -116,26 +111,3 @@ class RecordedVenue(Market):
 
     def liquidations(self, symbol: str, step_ms: int, start_ms: int, end_ms: int) -> Rows:
         return _nothing("long", "short")
-
-    # not of this view
-
-    def option_chain(self, coin: str) -> Chain | None:
-        return self.base.option_chain(coin)
-
-    def volatility_index(self, coin: str, step_ms: int, start_ms: int, end_ms: int) -> Rows:
-        return self.base.volatility_index(coin, step_ms, start_ms, end_ms)
-
-    def aggregate_symbols(self) -> Mapping[str, str]:
-        return self.base.aggregate_symbols()
-
-    def aggregate(self, what: Aggregate, symbol: str, step_ms: int, start_ms: int, end_ms: int) -> Rows:
-        return self.base.aggregate(what, symbol, step_ms, start_ms, end_ms)
-
-    def supply(self, coin_id: str | None) -> Rows | None:
-        return self.base.supply(coin_id)
-
-    def fear_greed(self) -> Rows:
-        return self.base.fear_greed()
-
-    def chain_metrics(self, asset: str) -> Rows | None:
-        return self.base.chain_metrics(asset)

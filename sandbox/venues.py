@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from sandbox.market import DAY_MS, HOUR_MS, RATIOS, Aggregate, Chain, Floats, Market, Rows, Stamps
+from sandbox.market import DAY_MS, HOUR_MS, RATIOS, Floats, Rows, Stamps
 from sandbox.simulation import funding_rate, premium_average
+from sandbox.view import View
 
 if TYPE_CHECKING:
     from sandbox.simulated import SimulatedMarket
@@ -46,22 +47,16 @@ PLACES: Final[Mapping[str, Place]] = {
 }
 
 
-class VenueMarket(Market):
+class VenueMarket(View):
     """One venue's view. Symbols are Binance's (`BTCUSDT`): how the venue spells them, and what it counts in, is its wire's business."""
 
     kind = "simulated"
 
     def __init__(self, base: SimulatedMarket, place: Place) -> None:
-        super().__init__(base.now_ms)
+        super().__init__(base)
         self.base = base
         self.place = place
         self.contracts = [replace(contract, kind="") for contract in base.contracts]
-
-    def describe(self) -> dict[str, object]:
-        return self.base.describe()
-
-    def has_archive(self) -> bool:
-        return False
 
     def _swing(self, at: Stamps, width: float) -> Floats:
         """A slow wave around 0 of the given width: weeks and days, no two venues in step."""
@@ -137,26 +132,3 @@ class VenueMarket(Market):
         rows = self.base.liquidations(symbol, step_ms, start_ms, end_ms)
         amounts = self._amounts(rows.at)
         return Rows(rows.at, {name: np.floor(rows[name] * amounts * 1000.0) / 1000.0 for name in ("long", "short")})
-
-    # not of this view
-
-    def option_chain(self, coin: str) -> Chain | None:
-        return self.base.option_chain(coin)
-
-    def volatility_index(self, coin: str, step_ms: int, start_ms: int, end_ms: int) -> Rows:
-        return self.base.volatility_index(coin, step_ms, start_ms, end_ms)
-
-    def aggregate_symbols(self) -> Mapping[str, str]:
-        return self.base.aggregate_symbols()
-
-    def aggregate(self, what: Aggregate, symbol: str, step_ms: int, start_ms: int, end_ms: int) -> Rows:
-        return self.base.aggregate(what, symbol, step_ms, start_ms, end_ms)
-
-    def supply(self, coin_id: str | None) -> Rows | None:
-        return self.base.supply(coin_id)
-
-    def chain_metrics(self, asset: str) -> Rows | None:
-        return self.base.chain_metrics(asset)
-
-    def fear_greed(self) -> Rows:
-        return self.base.fear_greed()
