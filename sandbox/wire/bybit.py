@@ -5,6 +5,7 @@ Documents: https://bybit-exchange.github.io/docs/v5/market/open-interest and its
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -217,7 +218,8 @@ class Bybit:
     def tickers(self, params: Mapping[str, str]) -> tuple[bytes, Mapping[str, str]]:
         category = self._category(params)
         chosen = [self._one(params)] if "symbol" in params else [one for one in self.listed if one.category == category]
-        return as_json([self._ticker(one) for one in chosen]).body, {"category": category}
+        known = [one for one in chosen if not math.isnan(self.market.premium(one.contract.symbol)["mark"])]  # nobody recorded marks
+        return as_json([self._ticker(one) for one in known]).body, {"category": category}
 
     def _ticker(self, one: Listed) -> dict[str, str]:
         now = self.market.now_ms()

@@ -302,3 +302,4 @@ def test_a_replay_shows_what_was_recorded_of_bybit_and_nothing_of_another_venue(
     (ratio,) = told(hosts, "account-ratio", period="1h", **span)["result"]["list"]
     assert float(ratio["buyRatio"]) == row["ls_buy_ratio"]
     assert told(hosts, "premium-index-price-kline", interval=60, category="linear", symbol="BTCUSDT")["result"]["list"] == []
+    assert told(hosts, "tickers", category="linear", symbol="BTCUSDT")["result"]["list"] == []
