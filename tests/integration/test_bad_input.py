@@ -319,11 +319,11 @@ def test_a_refused_location_is_served_by_the_archive(pipeline, sandbox, undistur
         assert newest(lake, table) == undisturbed["newest"][table.name]
 
 
-def test_what_the_gate_of_this_step_cannot_see(pipeline, sandbox, undisturbed):
-    """A thousandfold open interest and stamps moved by whole hours look plausible row by row: they enter core.
+def test_a_thousandfold_open_interest_is_suspect_and_moved_stamps_are_restated(pipeline, sandbox, undisturbed):
+    """Both look plausible row by row. The thousandfold is put aside whole: its own value in USD and the candles contradict it.
 
-    This is no wish. It says what happens until a step compares a row with its neighbours and with other sources: what falls out of the
-    window is put aside and the hours that are lacking are shown, the rest is believed; asking again restates it.
+    Stamps of taker flow moved by whole hours have no second column to contradict them: what falls out of the window is put aside and the
+    hours that are lacking are shown, the rest is believed; asking again restates it.
     """
     lake = pipeline(SPANS=SPANS, **ASSETS)
     with at_fault(
@@ -335,18 +335,19 @@ def test_what_the_gate_of_this_step_cannot_see(pipeline, sandbox, undisturbed):
     check_accounts(lake, "bad")
     check_evidence(lake)
     aside = Counter((row["endpoint"], row["reason_code"]) for row in lake.read("quarantine").to_pylist())
-    assert aside == {("takerlongshortRatio", "STAMP"): 2 * 12}
+    assert aside == {("takerlongshortRatio", "STAMP"): 2 * 12, ("", "SUSPECT"): 2 * 92}
+    assert {row["reason_code"] for row in lake.read("findings").to_pylist() if row["consequence"] == "quarantine"} == {"UNIT_BREAK"}
     assert incomplete(lake) == {("binance", "takerlongshortRatio")}
     strange = {table.name: rows(lake, table) - undisturbed["rows"][table.name] for table in CORE}
-    assert {name for name, found in strange.items() if found} == {"open_interest", "taker_flow"}
-    assert strange["open_interest"].total() == 2 * 92
+    assert {name for name, found in strange.items() if found} == {"taker_flow"}
 
     ingest("again", again=True)
     assert not incomplete(lake)
     for table in CORE:
         assert newest(lake, table) == undisturbed["newest"][table.name]
-    restated = [row for row in lake.read("open_interest").to_pylist() if row["revision"] == 1]
-    assert len(restated) == 2 * 92
+    assert {row["revision"] for row in lake.read("open_interest").to_pylist()} == {0}, "what was put aside was never there"
+    restated = [row for row in lake.read("taker_flow").to_pylist() if row["revision"] == 1]
+    assert restated
     assert all(row["known_at"] == row["fetched_at"] for row in restated), "a restatement is known when we see it, not before"
 
 

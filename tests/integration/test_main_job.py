@@ -123,7 +123,7 @@ def test_everything_is_in_the_lake_and_in_the_mirror(story, lake):
     )  # the market, too
     assert set(readings.column("market").to_pylist()) == {"simulated"}
     filled = {table.name for table in tables("core") if lake.read(table.name, columns=["date"]).num_rows}
-    absent = {"marks", "funding_terms", "option_chain", "taker_flow"}  # snapshots, and what the venue keeps for a month only
+    absent = {"funding_terms", "option_chain", "forced_trades"}  # snapshots, and what venues keep for days only
     assert filled == {table.name for table in tables("core")} - absent
     by_day = dataset.partitioning(pa.schema([("date", pa.date32())]), flavor="hive")
     for name in ("features", "contributions", "readings"):
