@@ -23,7 +23,7 @@ from transforms.sources import binance_coin as coin
 from transforms.sources import binance_rows as rows
 from transforms.sources import binance_shapes as shapes
 from transforms.sources import rows as common
-from transforms.sources.contract import Answer, Ask, Budget, Decoded, Disposition, Instrument, Reject, Series, Source, Unreadable
+from transforms.sources.contract import Answer, Ask, Budget, Decoded, Disposition, Instrument, Series, Source, Unreadable, decoded_by
 from transforms.windows import HOUR, Window, to_ms
 
 QUARTER: Final = timedelta(minutes=15)
@@ -222,13 +222,7 @@ class Binance(Source):
     # -- how to read the answer
 
     def decode(self, ask: Ask, answer: Answer) -> Decoded:
-        endpoint = ask.series.endpoint
-        if endpoint not in DECODERS:
-            raise ValueError(f"binance has no endpoint {endpoint!r}; it has {', '.join(self.endpoints)}")
-        try:
-            return DECODERS[endpoint](ask, answer)
-        except LookupError as undeclared:
-            raise Unreadable(Reject(self.endpoints[endpoint], "CONVENTION", str(undeclared), ask.target)) from undeclared
+        return decoded_by(self, DECODERS, ask, answer)
 
 
 DECODERS: Final[Mapping[str, Callable[[Ask, Answer], Decoded]]] = {

@@ -29,7 +29,7 @@ from transforms.reading import to_us
 from transforms.sources import bitmex_rows as rows
 from transforms.sources import bitmex_shapes as shapes
 from transforms.sources import rows as common
-from transforms.sources.contract import Answer, Ask, Budget, Decoded, Disposition, Instrument, Reject, Series, Source, Unreadable
+from transforms.sources.contract import Answer, Ask, Budget, Decoded, Disposition, Instrument, Series, Source, Unreadable, decoded_by
 from transforms.windows import HOUR, Window
 
 #: rows a page; the venue serves 500, of bars 1,000
@@ -121,13 +121,7 @@ class BitMEX(Source):
     # -- how to read the answer
 
     def decode(self, ask: Ask, answer: Answer) -> Decoded:
-        endpoint = ask.series.endpoint
-        if endpoint not in DECODERS:
-            raise ValueError(f"bitmex has no endpoint {endpoint!r}; it has {', '.join(self.endpoints)}")
-        try:
-            return DECODERS[endpoint](ask, answer)
-        except LookupError as undeclared:
-            raise Unreadable(Reject(self.endpoints[endpoint], "CONVENTION", str(undeclared), ask.target)) from undeclared
+        return decoded_by(self, DECODERS, ask, answer)
 
 
 DECODERS: Final[Mapping[str, Callable[[Ask, Answer], Decoded]]] = {

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
@@ -279,6 +279,19 @@ class Source(ABC):
     @abstractmethod
     def decode(self, ask: Ask, answer: Answer) -> Decoded:
         """Rows of an accepted answer. Raises Unreadable when nothing can be taken from it."""
+
+
+def decoded_by(source: Source, decoders: Mapping[str, Callable[[Ask, Answer], Decoded]], ask: Ask, answer: Answer) -> Decoded:
+    """What the endpoint's decoder makes of an answer. What no convention declares makes it Unreadable (CONVENTION); an endpoint without a
+    decoder is our own mistake, a ValueError.
+    """
+    endpoint = ask.series.endpoint
+    if endpoint not in decoders:
+        raise ValueError(f"{source.name} has no endpoint {endpoint!r}; it has {', '.join(source.endpoints)}")
+    try:
+        return decoders[endpoint](ask, answer)
+    except LookupError as undeclared:
+        raise Unreadable(Reject(source.endpoints[endpoint], "CONVENTION", str(undeclared), ask.question)) from undeclared
 
 
 def ask_to_json(ask: Ask) -> str:

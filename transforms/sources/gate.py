@@ -26,7 +26,7 @@ from transforms.reading import to_us
 from transforms.sources import gate_rows as rows
 from transforms.sources import gate_shapes as shapes
 from transforms.sources import rows as common
-from transforms.sources.contract import Answer, Ask, Budget, Decoded, Disposition, Instrument, Reject, Series, Source, Unreadable
+from transforms.sources.contract import Answer, Ask, Budget, Decoded, Disposition, Instrument, Series, Source, Unreadable, decoded_by
 from transforms.windows import HOUR, Window, floor
 
 STATS: Final = "contract_stats"
@@ -151,13 +151,7 @@ class Gate(Source):
     # -- how to read the answer
 
     def decode(self, ask: Ask, answer: Answer) -> Decoded:
-        endpoint = ask.series.endpoint
-        if endpoint not in DECODERS:
-            raise ValueError(f"gate has no endpoint {endpoint!r}; it has {', '.join(self.endpoints)}")
-        try:
-            return DECODERS[endpoint](ask, answer)
-        except LookupError as undeclared:
-            raise Unreadable(Reject(self.endpoints[endpoint], "CONVENTION", str(undeclared), ask.target)) from undeclared
+        return decoded_by(self, DECODERS, ask, answer)
 
 
 def _seconds(instant: datetime) -> int:

@@ -28,7 +28,19 @@ from transforms import conventions
 from transforms.reading import Floats, Nullable, Sieve, floats, instants, stamp, to_us
 from transforms.sources import hyperliquid_shapes as shapes
 from transforms.sources import rows as common
-from transforms.sources.contract import Answer, Ask, Budget, Decoded, Disposition, Instrument, Reject, Series, Source, Unreadable
+from transforms.sources.contract import (
+    Answer,
+    Ask,
+    Budget,
+    Decoded,
+    Disposition,
+    Instrument,
+    Reject,
+    Series,
+    Source,
+    Unreadable,
+    decoded_by,
+)
 from transforms.windows import HOUR, Window, floor, to_ms
 
 NAME: Final = "hyperliquid"
@@ -156,13 +168,7 @@ class Hyperliquid(Source):
     # -- how to read the answer
 
     def decode(self, ask: Ask, answer: Answer) -> Decoded:
-        endpoint = ask.series.endpoint
-        if endpoint not in DECODERS:
-            raise ValueError(f"hyperliquid has no endpoint {endpoint!r}; it has {', '.join(self.endpoints)}")
-        try:
-            return DECODERS[endpoint](ask, answer)
-        except LookupError as undeclared:
-            raise Unreadable(Reject(self.endpoints[endpoint], "CONVENTION", str(undeclared), ask.body)) from undeclared
+        return decoded_by(self, DECODERS, ask, answer)
 
 
 def _ms(span: timedelta) -> int:

@@ -27,7 +27,7 @@ from transforms import conventions
 from transforms.sources import kraken_futures_rows as rows
 from transforms.sources import kraken_futures_shapes as shapes
 from transforms.sources import rows as common
-from transforms.sources.contract import Answer, Ask, Budget, Decoded, Disposition, Instrument, Reject, Series, Source, Unreadable
+from transforms.sources.contract import Answer, Ask, Budget, Decoded, Disposition, Instrument, Series, Source, Unreadable, decoded_by
 from transforms.windows import HOUR, Window
 
 INSTRUMENTS: Final = "instruments"
@@ -157,13 +157,7 @@ class KrakenFutures(Source):
     # -- how to read the answer
 
     def decode(self, ask: Ask, answer: Answer) -> Decoded:
-        endpoint = ask.series.endpoint
-        if endpoint not in DECODERS:
-            raise ValueError(f"kraken_futures has no endpoint {endpoint!r}; it has {', '.join(self.endpoints)}")
-        try:
-            return DECODERS[endpoint](ask, answer)
-        except LookupError as undeclared:
-            raise Unreadable(Reject(self.endpoints[endpoint], "CONVENTION", str(undeclared), ask.target)) from undeclared
+        return decoded_by(self, DECODERS, ask, answer)
 
 
 def _last(endpoint: str, body: bytes) -> int | None:
