@@ -5,7 +5,7 @@ FROM apache/airflow:3.3.2-python3.11
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Tidegauge" \
       org.opencontainers.image.description="Hourly sentiment, fragility and stress of crypto derivatives, every value traceable to the bytes it came from" \
-      org.opencontainers.image.version="0.2.0" \
+      org.opencontainers.image.version="0.3.0" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.vendor="Tidegauge" \
