@@ -186,7 +186,7 @@ class Sieve:
     def limits(self, name: str, values: Floats, scale: float = 1.0, *, valid: Mask | None = None) -> Floats:
         """`values * scale`, checked: finite, and within the vocabulary's limits of column `name` (VALUE). Where not `valid`, unchecked."""
         column = VOCABULARY[name]
-        scaled = values * scale
+        scaled = values * scale + 0.0  # -0 is 0: told apart, the same value would look like two, or like a restatement
         with np.errstate(invalid="ignore"):
             bad = ~np.isfinite(scaled)
             if column.minimum is not None:

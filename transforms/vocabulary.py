@@ -104,9 +104,9 @@ VOCABULARY: Final[dict[str, Column]] = _columns(
     ),
     Column("interval_h", "float", "h", "length of the interval that ends at as_of", minimum=0.0, maximum=24 * 31.0),
     # prices and volumes
-    Column("open_usd", "float", "USD", "first price of the interval", minimum=0.0, nullable=True),
-    Column("high_usd", "float", "USD", "highest price of the interval", minimum=0.0, nullable=True),
-    Column("low_usd", "float", "USD", "lowest price of the interval", minimum=0.0, nullable=True),
+    Column("open_usd", "float", "USD", "first price of the interval", minimum=1e-12, nullable=True),
+    Column("high_usd", "float", "USD", "highest price of the interval", minimum=1e-12, nullable=True),
+    Column("low_usd", "float", "USD", "lowest price of the interval", minimum=1e-12, nullable=True),
     Column("close_usd", "float", "USD", "last price of the interval", minimum=1e-12),
     Column("volume_base", "float", "base coin", "amount traded in the interval, one side counted", minimum=0.0),
     Column("taker_buy_base", "float", "base coin", "part of volume_base whose taker bought", minimum=0.0, nullable=True),

@@ -208,9 +208,11 @@ class Binance(Source):
         params = dict(ask.params)
         if len(page.rows) + len(page.rejects) < int(params["limit"]) or not page.rows:
             return None
-        start = max(row.funding_time for row in page.rows) + 1
-        if not int(params["startTime"]) < start <= int(params["endTime"]):
+        first, last = int(params["startTime"]), int(params["endTime"])
+        inside = [row.funding_time for row in page.rows if first <= row.funding_time < last]  # a stamp from elsewhere must not end the walk
+        if not inside:
             return None
+        start = max(inside) + 1
         return replace(ask, params=tuple((name, str(start) if name == "startTime" else value) for name, value in ask.params))
 
     def classify(self, ask: Ask, answer: Answer) -> Disposition:

@@ -75,8 +75,9 @@ SIZE: Final = "contract_size"
 
 
 def ours(instruments: Sequence[Instrument]) -> list[Instrument]:
-    """The inverse perpetuals, by symbol."""
-    return sorted((one for one in instruments if one.payoff == "inverse"), key=lambda one: one.instrument)
+    """The inverse perpetuals, by symbol: a dated contract asked for by its pair would be answered with the perpetual's rows."""
+    kept = (one for one in instruments if one.payoff == "inverse" and one.instrument.endswith("_PERP"))
+    return sorted(kept, key=lambda one: one.instrument)
 
 
 def pair_of(symbol: str) -> str:
@@ -158,7 +159,7 @@ def open_interest(ask: Ask, answer: Answer) -> Decoded:
     row, notes = shapes.COIN_OPEN_INTEREST.one(answer.body, "open_interest")
     sieve = Sieve("open_interest", [row])
     asked_for(sieve, [row.symbol], ask)
-    as_of = taken([row.time], answer)
+    as_of = taken(sieve, [row.time], ask, answer)
     native = sieve.texts("open_interest_native", [row.open_interest])
     unknown = Nullable(native, np.zeros(1, dtype=np.bool_))
     return Decoded({"open_interest": _interest(sieve, ask, as_of, native, unknown)}, sieve.rejects, notes)
@@ -270,7 +271,7 @@ def listing(ask: Ask, answer: Answer) -> Decoded:
         lambda i: f"{symbols[i]} is quoted in {rows[i].quote_asset} and paid in {rows[i].margin_asset}, expected USD and its own coin",
     )
     size = sieve.limits("contract_size", np.array([row.contract_size for row in rows], dtype=np.float64))
-    as_of = taken([info.server_time] * len(rows), answer)
+    as_of = taken(sieve, [info.server_time] * len(rows), ask, answer)
     words = {
         "base_asset": [row.base_asset for row in rows],
         "quote_asset": [row.quote_asset for row in rows],

@@ -192,7 +192,7 @@ def open_interest(ask: Ask, answer: Answer) -> Decoded:
     row, notes = shapes.OPEN_INTEREST.one(answer.body, "open_interest")
     sieve = Sieve("open_interest", [row])
     asked_for(sieve, [row.symbol], ask)
-    as_of = taken([row.time], answer)
+    as_of = taken(sieve, [row.time], ask, answer)
     native = sieve.texts("open_interest_native", [row.open_interest])
     return Decoded({"open_interest": interest(sieve, ask, as_of, native, None)}, sieve.rejects, notes)
 
@@ -201,10 +201,10 @@ def premium(ask: Ask, answer: Answer) -> Decoded:
     """Mark and index price per coin, and the rate displayed for the running interval: a quote, not a payment (PITFALLS C7)."""
     read: Read[Any] = several(shapes.COIN_PREMIUM if ask.series.endpoint == "coinPremiumIndex" else shapes.PREMIUM, answer.body, "marks")
     rows = read.rows
-    as_of = taken([row.time for row in rows], answer)
     symbols = [row.symbol for row in rows]
     marks, quotes = Sieve("marks", rows, read.rejects), Sieve("funding", rows)
     for sieve in (marks, quotes):
+        as_of = taken(sieve, [row.time for row in rows], ask, answer)
         asked_for(sieve, symbols, ask)
         assets, multipliers = named(sieve, symbols, spelling(ask))
     mark = marks.limits("mark_usd", floats([row.mark_price for row in rows]) / multipliers)
@@ -257,7 +257,14 @@ def listing(ask: Ask, answer: Answer) -> Decoded:
         unknown, "CONVENTION", lambda i: f"base asset {rows[i].base_asset!r} has an undeclared multiplier (transforms/instruments.py)"
     )
     symbols = [row.symbol for row in rows]
-    as_of = taken([info.server_time] * len(rows), answer)
+    spelled = [row.base_asset + row.quote_asset for row in rows]
+    other = [row.symbol.partition("_")[0] != name for row, name in zip(rows, spelled, strict=True)]
+    sieve.refuse(np.array(other, dtype=np.bool_), "CONVENTION", lambda i: f"{symbols[i]!r} is not spelled {spelled[i]}[_YYMMDD]")
+    third = np.array([row.margin_asset != row.quote_asset for row in rows], dtype=np.bool_)
+    sieve.refuse(
+        third, "CONVENTION", lambda i: f"{symbols[i]} is quoted in {rows[i].quote_asset} and paid in {rows[i].margin_asset}: not linear"
+    )
+    as_of = taken(sieve, [info.server_time] * len(rows), ask, answer)
     words = {
         "base_asset": [row.base_asset for row in rows],
         "quote_asset": [row.quote_asset for row in rows],

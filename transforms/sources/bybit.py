@@ -149,11 +149,13 @@ class Bybit(Source):
             stamps = _stamps(ask, said)
         except (Unreadable, LookupError):
             return None
-        if not stamps or min(stamps) <= int(params.get("startTime", 0)):
+        first, last = int(params.get("startTime", 0)), int(params.get("endTime", 0))
+        inside = [at for at in stamps if first <= at <= last]  # a stamp from elsewhere must not end the walk
+        if not inside or min(inside) == first:
             return None
         if ask.series.endpoint == "funding-history":
-            full = len(stamps) >= int(params["limit"]) and min(stamps) - 1 < int(params["endTime"])
-            return _turned(ask, "endTime", str(min(stamps) - 1)) if full else None
+            full = len(stamps) >= int(params["limit"])
+            return _turned(ask, "endTime", str(min(inside) - 1)) if full else None
         return _turned(ask, "cursor", said.page.next_page_cursor)
 
     def classify(self, ask: Ask, answer: Answer) -> Disposition:

@@ -39,6 +39,7 @@ PAYOFFS: Final[Mapping[str, tuple[str, str]]] = {
     "InversePerpetual": ("inverse", "usd"),
     "InverseFutures": ("inverse", "usd"),
 }
+PERPETUALS: Final = ("LinearPerpetual", "InversePerpetual")
 R = TypeVar("R", bound=msgspec.Struct)
 
 
@@ -280,10 +281,10 @@ def tickers(ask: Ask, answer: Answer) -> Decoded:
     said = opened(ask, answer, "marks")
     read = said.rows(shapes.TICKER, "marks")
     rows = read.rows
-    as_of = taken([said.sent] * len(rows), answer)
     symbols = [row.symbol for row in rows]
     marks, quotes = Sieve("marks", rows, read.rejects), Sieve("funding", rows)
     for sieve in (marks, quotes):
+        as_of = taken(sieve, [said.sent] * len(rows), ask, answer)
         asked_for(sieve, symbols, ask)
         assets, multipliers = named(sieve, symbols, bybit_asset)
     mark = marks.limits("mark_usd", floats([row.mark_price for row in rows]) / multipliers)
@@ -325,6 +326,17 @@ def listing(ask: Ask, answer: Answer) -> Decoded:
         lambda i: f"contract type {rows[i].contract_type!r} is none of {', '.join(PAYOFFS)}",
     )
     symbols = [row.symbol for row in rows]
+    strange = [
+        bool(one) and row.contract_type in PERPETUALS and or_none(bybit_asset, row.symbol) != one
+        for row, one in zip(rows, found, strict=True)
+    ]
+    sieve.refuse(np.array(strange, dtype=np.bool_), "CONVENTION", lambda i: f"{symbols[i]!r} is no perpetual of {rows[i].base_coin}")
+    due = [{"linear": row.quote_coin, "inverse": row.base_coin}.get(one[0] if one else "") for row, one in zip(rows, pays, strict=True)]
+    third = np.array([row.settle_coin != coin for row, coin in zip(rows, due, strict=True)], dtype=np.bool_)
+    sieve.refuse(
+        third, "CONVENTION", lambda i: f"{symbols[i]} of type {rows[i].contract_type} is paid in {rows[i].settle_coin}, expected {due[i]}"
+    )
+    as_of = taken(sieve, [said.sent] * len(rows), ask, answer)
     listed = _moment(sieve, [row.launch_time for row in rows])
     ends = _moment(sieve, [row.delivery_time for row in rows])
     minutes = np.array([row.funding_interval or 0 for row in rows], dtype=np.float64)
@@ -340,7 +352,7 @@ def listing(ask: Ask, answer: Answer) -> Decoded:
     texts = {name: np.array(column, dtype=object) for name, column in words.items()}
     sieve.single([np.array(symbols, dtype=object)], [*texts.values(), listed.values, ends.values, minutes])
     columns: dict[str, Any] = {
-        **whose(ask, answer, symbols, _objects([one[0] if one else "" for one in found]), taken([said.sent] * len(rows), answer)),
+        **whose(ask, answer, symbols, _objects([one[0] if one else "" for one in found]), as_of),
         **texts,
         "base_multiplier": np.array([one[1] if one else 1.0 for one in found], dtype=np.float64),
         "payoff": _objects([one[0] if one else "" for one in pays]),

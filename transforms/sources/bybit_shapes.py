@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from transforms.reading import Millis, Shape
+from transforms.reading import Count, Millis, Shape
 
 _ABSENT: Final = msgspec.Raw(b"null")
 
@@ -131,7 +131,7 @@ class Listed(msgspec.Struct, rename="camel", gc=False):
     settle_coin: str
     launch_time: str
     delivery_time: str
-    funding_interval: int | None = None
+    funding_interval: Count | None = None
 
 
 class Head(msgspec.Struct, rename="camel"):

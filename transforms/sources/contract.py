@@ -254,7 +254,7 @@ class Source(ABC):
         if answer.status in RETRIED:
             wait = answer.header("Retry-After")
             what = answer.body[:200].decode("utf-8", "replace") if answer.status == 0 else f"HTTP {answer.status}"
-            return Disposition("retry", "HTTP_EXHAUSTED", what, float(wait) if wait.isdigit() else None)
+            return Disposition("retry", "HTTP_EXHAUSTED", what, float(wait) if wait.isascii() and wait.isdigit() else None)
         if answer.status in (403, 451):
             return Disposition(
                 "reject",

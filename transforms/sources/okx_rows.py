@@ -102,9 +102,9 @@ def who(ask: Ask, as_of: Stamps) -> dict[str, Any]:
     return common.who(ask, as_of, swap(ask.series.instrument).asset)
 
 
-def taken(sieve: Sieve, stamps: Sequence[str], answer: Answer) -> Stamps:
+def taken(sieve: Sieve, stamps: Sequence[str], ask: Ask, answer: Answer) -> Stamps:
     """When a snapshot was taken: min(venue stamp, fetched_at), microseconds (PITFALLS A10)."""
-    return np.minimum(instant(sieve, stamps), to_us(answer.fetched_at))
+    return common.of_now(sieve, np.minimum(instant(sieve, stamps), to_us(answer.fetched_at)), ask)
 
 
 def instant(sieve: Sieve, stamps: Sequence[str]) -> Stamps:
@@ -130,7 +130,7 @@ def interest_now(ask: Ask, answer: Answer) -> Decoded:
     read = opened(answer, shapes.OPEN_INTEREST, "open_interest")
     sieve = Sieve("open_interest", read.rows, read.rejects)
     asked_for(sieve, [row.inst_id for row in read.rows], ask)
-    as_of = taken(sieve, [row.ts for row in read.rows], answer)
+    as_of = taken(sieve, [row.ts for row in read.rows], ask, answer)
     return interest(sieve, ask, as_of, read)
 
 
@@ -292,7 +292,7 @@ def _due(sieve: Sieve, ask: Ask, answer: Answer, rows: Sequence[shapes.FundingQu
     The interval begins at prevFundingTime. Where the answer does not have it, the one that follows, up to nextFundingTime, stands for it.
     """
     asked_for(sieve, [row.inst_id for row in rows], ask)
-    as_of = taken(sieve, [row.ts for row in rows], answer)
+    as_of = taken(sieve, [row.ts for row in rows], ask, answer)
     due, onward = instant(sieve, [row.funding_time for row in rows]), instant(sieve, [row.next_funding_time for row in rows])
     sieve.refuse(due <= as_of, "CONVENTION", lambda i: f"fundingTime {rows[i].funding_time} is not after {stamp(as_of[i])}")
     begun = instant(sieve, [row.prev_funding_time or row.funding_time for row in rows])
@@ -305,7 +305,7 @@ def mark(ask: Ask, answer: Answer) -> Decoded:
     rows = read.rows
     sieve = Sieve("marks", rows, read.rejects)
     asked_for(sieve, [row.inst_id for row in rows], ask)
-    as_of = taken(sieve, [row.ts for row in rows], answer)
+    as_of = taken(sieve, [row.ts for row in rows], ask, answer)
     price = sieve.texts("mark_usd", [row.mark_px for row in rows], 1 / swap(ask.series.instrument).multiplier)
     sieve.single([as_of], [price])
     return Decoded({"marks": sieve.table({**who(ask, as_of), "mark_usd": price, "index_usd": None})}, sieve.rejects, read.notes)
@@ -330,6 +330,13 @@ def listing(ask: Ask, answer: Answer) -> Decoded:
         np.array([not unit for unit in units], dtype=np.bool_),
         "CONVENTION",
         lambda i: f"found a {rows[i].ct_type!r} contract of {rows[i].ct_val_ccy!r}; declared are linear of its coin and inverse of USD",
+    )
+    pays = [
+        "" if one is None else {"linear": one.quote, "inverse": one.base}.get(row.ct_type, "") for row, one in zip(rows, known, strict=True)
+    ]
+    third = np.array([row.settle_ccy != coin for row, coin in zip(rows, pays, strict=True)], dtype=np.bool_)
+    sieve.refuse(
+        third, "CONVENTION", lambda i: f"{rows[i].inst_id} of type {rows[i].ct_type} is paid in {rows[i].settle_ccy}, expected {pays[i]}"
     )
     size = sieve.limits("contract_size", floats([row.ct_val for row in rows]) * floats([row.ct_mult for row in rows]))
     listed, ends = (_instant_or_null(sieve, texts) for texts in ([row.list_time for row in rows], [row.exp_time for row in rows]))

@@ -16,7 +16,7 @@ import pyarrow as pa
 from transforms import conventions
 from transforms.reading import Floats, Nullable, Read, Shape, Sieve, Stamps, floats, instants, micros, stamp, to_us
 from transforms.sources.contract import Answer, Ask, Instrument, Series
-from transforms.windows import Window, to_ms
+from transforms.windows import DAY, Window, to_ms
 
 #: settlements are stamped some milliseconds late: fundingTime 1602806400002 is 2020-10-16T00:00:00Z
 JITTER: Final = timedelta(seconds=1)
@@ -134,9 +134,16 @@ def settled(sieve: Sieve, stamps: Stamps, ask: Ask) -> Stamps:
     return as_of
 
 
-def taken(stamps: Sequence[int], answer: Answer) -> Stamps:
-    """When a snapshot was taken: min(venue stamp in milliseconds, fetched_at), microseconds (PITFALLS A10)."""
-    return np.minimum(np.array(stamps, dtype=np.int64) * MILLI, to_us(answer.fetched_at))
+def taken(sieve: Sieve, stamps: Sequence[int], ask: Ask, answer: Answer) -> Stamps:
+    """When a snapshot was taken: min(venue stamp in milliseconds, fetched_at), microseconds (PITFALLS A10); see `of_now`."""
+    return of_now(sieve, np.minimum(np.array(stamps, dtype=np.int64) * MILLI, to_us(answer.fetched_at)), ask)
+
+
+def of_now(sieve: Sieve, as_of: Stamps, ask: Ask) -> Stamps:
+    """A snapshot is of about the window it was asked in; older by a day, and its stamp is 0 or in another unit (STAMP, PITFALLS B6)."""
+    old = as_of < to_us(ask.series.window.start - DAY)
+    sieve.refuse(old, "STAMP", lambda i: f"snapshot of {stamp(as_of[i])} is more than a day older than {ask.series.window}")
+    return as_of
 
 
 # -- values
@@ -170,6 +177,7 @@ def interest(
         with np.errstate(invalid="ignore"):  # what is not finite is refused already
             coins = Nullable(native * (size if unit == "contracts" else 1.0) * multiplier / sides, every)
         worth = Nullable(native, ~every) if usd is None else Nullable(usd.values / sides, usd.valid)
+        sieve.refuse(worth.valid & (worth.values == 0.0), "ZERO_OPEN_INTEREST", lambda i: f"a value of exactly 0 USD at {stamp(as_of[i])}")
     else:
         raise LookupError(f"found unit {unit!r} of {series.source} {series.endpoint}; known are base, contracts, usd")
     return sieve.table(
