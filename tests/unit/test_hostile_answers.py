@@ -9,9 +9,10 @@ from datetime import timedelta
 import pytest
 
 from tests.payloads.reader import one
+from transforms.reading import Sieve
 from transforms.roster import source
 from transforms.sources.contract import Answer, Ask, Decoded, Instrument, Series
-from transforms.sources.rows import JITTER
+from transforms.sources.rows import JITTER, priced
 from transforms.windows import HOUR, Window, to_ms, utc
 
 JSON = {"Content-Type": "application/json"}
@@ -195,3 +196,74 @@ def test_a_wait_in_other_digits_is_no_wait():
     payload = one("binance", "klines.json")
     verdict = source("binance").classify(payload.ask, Answer(429, b"", utc("2026-05-28"), {"Retry-After": "²"}))
     assert (verdict.verb, verdict.wait) == ("retry", None)
+
+
+# -- fields in each other's place
+
+
+def exchanged(row: tuple[object, ...], first: object, second: object):
+    def change(tree):
+        for key in row:
+            tree = tree[key]
+        tree[first], tree[second] = tree[second], tree[first]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "endpoint", "row", "first", "second"),
+    [
+        ("binance", "globalLongShortAccountRatio", (0,), "longAccount", "shortAccount"),
+        ("binance", "topLongShortAccountRatio", (0,), "longAccount", "shortAccount"),
+        ("binance", "topLongShortPositionRatio", (0,), "longAccount", "shortAccount"),
+        ("binance", "takerlongshortRatio", (0,), "buyVol", "sellVol"),
+        ("binance", "coinGlobalLongShortAccountRatio", (0,), "longAccount", "shortAccount"),
+        ("binance", "coinTopLongShortPositionRatio", (0,), "longPosition", "shortPosition"),
+        ("binance", "klines", (0,), 5, 7),
+        ("bybit", "kline", ("result", "list", 0), 5, 6),
+        ("bybit", "inverse-kline", ("result", "list", 0), 5, 6),
+        ("okx", "history-candles", ("data", 0), 5, 6),
+        ("okx", "history-candles", ("data", 0), 6, 7),
+    ],
+)
+def test_exchanged_fields_contradict_what_stands_beside_them(name, endpoint, row, first, second):
+    """Long for short, buys for sells, contracts or USD for coins: all are numbers within their limits."""
+    decoded = decode(name, endpoint, exchanged(row, first, second))
+    assert [reject.reason_code for reject in decoded.rejects] == ["CONVENTION"]
+
+
+def recorded(recordings, file: str) -> list:
+    """All rows of a recorded endpoint."""
+    calls = json.loads((recordings / "payloads" / "recorded" / "binance" / f"{file}.json").read_bytes())
+    return [row for call in calls for row in call["data"] or []]
+
+
+@pytest.mark.recordings
+@pytest.mark.parametrize(
+    ("endpoint", "least"),
+    [("globalLongShortAccountRatio", 90), ("topLongShortAccountRatio", 18), ("topLongShortPositionRatio", 40), ("takerlongshortRatio", 10)],
+)
+def test_recorded_ratios_agree_with_what_stands_beside_them(recordings, endpoint, least):
+    """The venue's own answers of 2020: the comparison puts none of them aside."""
+    rows = recorded(recordings, f"futures__data__{endpoint}")
+    for row in rows:
+        at = utc("1970-01-01") + timedelta(milliseconds=row["timestamp"])
+        name, symbol = endpoint, row.get("symbol", "BTCUSDT")
+        if "pair" in row:  # the file holds both exchanges' answers
+            name, symbol = f"coin{endpoint[0].upper()}{endpoint[1:]}", f"{row['pair']}_PERP"
+        series = Series("binance", name, symbol, Window(at - HOUR, at + HOUR))
+        found = source("binance").decode(Ask(series, "fapi", "/"), Answer(200, json.dumps([row]).encode(), utc("2026-01-01"), JSON))
+        assert not found.rejects
+    assert len(rows) >= least
+
+
+@pytest.mark.recordings
+def test_recorded_volumes_were_paid_for_within_their_bars(recordings):
+    """The venue's own bars of 2019 to 2023, 5 minutes to a day long: as they are, and with volume and worth exchanged."""
+    rows = [row for row in recorded(recordings, "fapi__v1__klines") if float(row[5]) > 0]
+    high, low, volume, worth = ([row[place] for row in rows] for place in (2, 3, 5, 7))
+    sound, turned = Sieve("candles", [str(row) for row in rows]), Sieve("candles", [str(row) for row in rows])
+    priced(sound, worth, volume, high, low)
+    priced(turned, volume, worth, high, low)
+    assert (len(sound.rejects), len(turned.rejects)) == (0, len(rows))
+    assert len(rows) >= 20

@@ -208,6 +208,7 @@ def ratio(ask: Ask, answer: Answer) -> Decoded:
     as_of = stamped(sieve, [row.timestamp for row in read.rows], ask)
     long = sieve.texts("long_share", [row.long_position if positions else row.long_account for row in read.rows])
     short = sieve.texts("short_share", [row.short_position if positions else row.short_account for row in read.rows])
+    common.agrees(sieve, long, short, [row.long_short_ratio for row in read.rows])
     sieve.single([as_of], [long, short])
     metric = conventions.text(SOURCE, ask.series.endpoint, "ratio_metric", ask.series.window.start)
     table = sieve.table({**usd.who(ask, as_of), "ratio_metric": metric, "long_share": long, "short_share": short})

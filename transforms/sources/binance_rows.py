@@ -18,7 +18,7 @@ from transforms.reading import Floats, Mask, Nullable, Read, Sieve, Stamps, floa
 from transforms.sources import binance_shapes as shapes
 from transforms.sources import rows as common
 from transforms.sources.contract import Answer, Ask, Decoded
-from transforms.sources.rows import MILLI, asked_for, named, optional, or_none, settled, several, stamped, taken, whose, within
+from transforms.sources.rows import MILLI, asked_for, named, optional, or_none, priced, settled, several, stamped, taken, whose, within
 
 SOURCE: Final = "binance"
 RATIOS: Final = {
@@ -69,6 +69,7 @@ def ratio(ask: Ask, answer: Answer) -> Decoded:
     as_of = stamped(sieve, [row.timestamp for row in read.rows], ask)
     long = sieve.texts("long_share", [row.long_account for row in read.rows])
     short = sieve.texts("short_share", [row.short_account for row in read.rows])
+    common.agrees(sieve, long, short, [row.long_short_ratio for row in read.rows])
     sieve.single([as_of], [long, short])
     table = sieve.table(
         {
@@ -90,6 +91,7 @@ def taker(ask: Ask, answer: Answer) -> Decoded:
     multiplier = binance_asset(ask.series.instrument)[1]
     buy = sieve.texts("taker_buy_base", [row.buy_vol for row in read.rows], multiplier)
     sell = sieve.texts("taker_sell_base", [row.sell_vol for row in read.rows], multiplier)
+    common.agrees(sieve, buy, sell, [row.buy_sell_ratio for row in read.rows])
     sieve.single([as_of], [buy, sell])
     table = sieve.table(
         {
@@ -125,6 +127,7 @@ def klines(ask: Ask, answer: Answer) -> Decoded:
     multiplier = binance_asset(ask.series.instrument)[1]
     prices = [sieve.texts(f"{name}_usd", [getattr(row, name) for row in rows], 1 / multiplier) for name in ("open", "high", "low", "close")]
     volume = sieve.texts("volume_base", [row.volume for row in rows], multiplier)
+    priced(sieve, [row.quote_volume for row in rows], [row.volume for row in rows], [row.high for row in rows], [row.low for row in rows])
     bought = optional(sieve, "taker_buy_base", [row.taker_buy for row in rows], multiplier)
     counted = np.array([row.trades is not None for row in rows], dtype=np.bool_)
     trades = np.array([row.trades or 0 for row in rows], dtype=np.int64)

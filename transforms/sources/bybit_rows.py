@@ -212,7 +212,9 @@ def klines(ask: Ask, answer: Answer) -> Decoded:
     unit = conventions.text(SOURCE, endpoint, "native_unit", at)
     if unit not in ("base", "usd"):
         raise LookupError(f"found unit {unit!r} of {SOURCE} {endpoint}; known are base, usd")
-    volume = sieve.texts("volume_base", [row.volume if unit == "base" else row.turnover for row in rows], multiplier)
+    coins, worth = ([getattr(row, name) for row in rows] for name in (("volume", "turnover") if unit == "base" else ("turnover", "volume")))
+    volume = sieve.texts("volume_base", coins, multiplier)
+    common.priced(sieve, worth, coins, [row.high for row in rows], [row.low for row in rows])
     sieve.single([as_of], [*prices, volume])
     table = sieve.table(
         {

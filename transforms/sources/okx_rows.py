@@ -219,7 +219,9 @@ def candles(ask: Ask, answer: Answer) -> Decoded:
     _coins_only(endpoint, ask)
     multiplier = swap(ask.series.instrument).multiplier
     prices = [sieve.texts(f"{name}_usd", [getattr(row, name) for row in rows], 1 / multiplier) for name in ("open", "high", "low", "close")]
-    volume = sieve.texts("volume_base", [row.vol_ccy for row in rows], multiplier)
+    coins, worth = [row.vol_ccy for row in rows], [row.vol_ccy_quote for row in rows]
+    volume = sieve.texts("volume_base", coins, multiplier)
+    common.priced(sieve, worth, coins, [row.high for row in rows], [row.low for row in rows])
     sieve.single([as_of], [*prices, volume])
     table = sieve.table(
         {

@@ -24,6 +24,10 @@ MICROSECOND: Final = timedelta(microseconds=1)
 MILLI: Final = 1000  # microseconds
 SECOND: Final = 1_000_000  # microseconds
 MINUTE_US: Final = 60_000_000
+#: how far a share may lie from the ratio beside it: recorded ones differ by 5e-5, the rounding of four digits
+RATIO_ROUNDING: Final = 1e-3
+#: how far, relatively, worth over amount may lie outside a bar's extremes: far above rounding, far below another unit
+VOLUME_ROUNDING: Final = 0.1
 R = TypeVar("R", bound=msgspec.Struct)
 
 
@@ -197,6 +201,27 @@ def within(sieve: Sieve, high: Sequence[str], low: Sequence[str], close: Sequenc
     last = floats(close)
     strange = ~((floats(low) <= last) & (last <= floats(high)))
     sieve.refuse(strange, "VALUE", lambda i: f"close {close[i]!r} is not between low {low[i]!r} and high {high[i]!r} of its bar")
+
+
+def agrees(sieve: Sieve, long: Floats, short: Floats, ratios: Sequence[str]) -> None:
+    """Long over short, as the venue states it beside the two, is their ratio: else they are exchanged, or something else (CONVENTION)."""
+    said = floats(ratios)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        apart = np.abs(long / (long + short) - said / (1.0 + said)) > RATIO_ROUNDING
+    sieve.refuse(apart, "CONVENTION", lambda i: f"{long[i]!r} over {short[i]!r} is not the ratio stated beside them, {ratios[i]!r}")
+
+
+def priced(sieve: Sieve, worth: Sequence[str | None], amount: Sequence[str], high: Sequence[str], low: Sequence[str]) -> None:
+    """What was paid for a bar's amount is a price within the bar: else the amount is counted in another unit (CONVENTION, PITFALLS A4).
+
+    All as the venue states them. Where it states no worth, or 0, there is nothing to compare.
+    """
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        price = floats([text or "" for text in worth]) / floats(amount)
+        apart = (price > 0.0) & ((price < floats(low) * (1 - VOLUME_ROUNDING)) | (price > floats(high) * (1 + VOLUME_ROUNDING)))
+    sieve.refuse(
+        apart, "CONVENTION", lambda i: f"{worth[i]} paid for {amount[i]} is {price[i]:g} each, outside the bar's {low[i]} to {high[i]}"
+    )
 
 
 def optional(sieve: Sieve, name: str, texts: Sequence[str | None], scale: float = 1.0) -> Nullable:
