@@ -14,8 +14,8 @@ from transforms import conventions
 from transforms.conventions import Entry, entries, find, number, number_or_none, regimes, shift, span, text
 from transforms.instruments import binance_asset, coin, coinalyze_asset, tradable
 from transforms.roster import SOURCES, source
-from transforms.sources.contract import table_of
-from transforms.windows import Window, utc
+from transforms.sources.contract import Answer, Instrument, Unreadable, table_of
+from transforms.windows import HOUR, Window, utc
 
 ENTRIES = [entry for name in SOURCES for entry in entries(name)]
 SWITCH = utc("2026-06-25")
@@ -166,3 +166,31 @@ def test_tradable_takes_usdt_margined_perpetuals_that_trade():
     )
     assert [one.instrument for one in tradable(rows, source("binance").listing)] == ["AAVEUSDT", "BTCUSDT"]
     assert [one.asset for one in tradable(rows, source("binance").listing, ["BTC"])] == ["BTC"]
+
+
+@pytest.mark.parametrize(
+    ("name", "endpoint", "what", "old", "new", "symbol"),
+    [
+        ("binance", "openInterestHist", "oi_sides", 1, 2, Instrument("BTCUSDT", "binance", "BTC")),
+        ("binance", "klines", "period", HOUR, 2 * HOUR, Instrument("BTCUSDT", "binance", "BTC")),
+        ("bybit", "kline", "native_unit", "base", "usd", Instrument("BTCUSDT", "bybit", "BTC")),
+        ("okx", "open-interest-history", "oi_sides", 1, 2, Instrument("BTC-USDT-SWAP", "okx", "BTC", contract_size=0.01)),
+        ("okx", "open-interest", "oi_sides", 1, 2, Instrument("BTC-USDT-SWAP", "okx", "BTC", contract_size=0.01)),
+    ],
+)
+def test_no_answer_lies_across_a_change_of_what_its_numbers_mean(monkeypatch, name, endpoint, what, old, new, symbol):
+    """One dated entry is enough: questions end at its instant, and an answer stored before it was declared is not read by half of it."""
+    now, since = utc("2026-07-20T12:20"), utc("2026-07-20T06:00")
+    window = Window(now - 12 * HOUR, now)
+    venue, held = source(name), conventions._of(name)
+    stored = next(ask for series in venue.plan(window, [symbol], now) if series.endpoint == endpoint for ask in venue.asks(series))
+    assert stored.series.window.start < since < stored.series.window.end
+    entry = Entry(name, endpoint, what, new, "invented for this test", since)
+    assert held[endpoint, what][-1].value == old
+    monkeypatch.setattr(conventions, "_of", lambda _: {**held, (endpoint, what): (*held[endpoint, what], entry)})
+    asked = [series.window for series in venue.plan(window, [symbol], now) if series.endpoint == endpoint]
+    assert all(part.end <= since or since <= part.start for part in asked)
+    assert (asked[-1].end, len(asked)) == (stored.series.window.end, 1 if endpoint == "open-interest" else 2)
+    with pytest.raises(Unreadable) as caught:
+        venue.decode(stored, Answer(200, b"[]", now, {}))
+    assert caught.value.reject.reason_code == "CONVENTION"

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from importlib import import_module
 from itertools import pairwise
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from transforms.conventions.entry import DAWN, MINUTE, Entry, Value, What
 from transforms.roster import SOURCES
@@ -30,6 +30,7 @@ __all__ = [
     "instant",
     "number",
     "number_or_none",
+    "readings",
     "regimes",
     "shift",
     "span",
@@ -37,6 +38,25 @@ __all__ = [
 ]
 
 T = TypeVar("T", str, float, timedelta, datetime)
+
+#: what decoders ask once an answer, for its whole window: where one of these changes, no answer may lie across
+MEANING: Final = frozenset(
+    {
+        "label",
+        "period",
+        "lag",
+        "oi_sides",
+        "native_unit",
+        "contract_size",
+        "rate_scale",
+        "share_scale",
+        "ratio_metric",
+        "funding_kind",
+        "liquidation_sides",
+        "price_kind",
+        "completeness",
+    }
+)
 
 
 @cache
@@ -81,6 +101,17 @@ def regimes(source: str, dataset: str, window: Window, what: What = "label") -> 
     changes = {entry.since for entry in _of(source).get((dataset, what), ()) if not entry.instrument}
     edges = [window.start, *sorted(at for at in changes if window.start < at < window.end), window.end]
     return [Window(first, last) for first, last in pairwise(edges)]
+
+
+def readings(source: str, dataset: str, window: Window) -> list[Window]:
+    """The window cut where anything of `MEANING` becomes another value: each part has one reading of every field."""
+    edges = {window.start, window.end}
+    for (name, what), declared in _of(source).items():
+        if name == dataset and what in MEANING:
+            for instrument in {entry.instrument for entry in declared}:
+                held = sorted((entry for entry in declared if entry.instrument == instrument), key=lambda entry: entry.since)
+                edges |= {new.since for old, new in pairwise(held) if old.value != new.value and window.start < new.since < window.end}
+    return [Window(first, last) for first, last in pairwise(sorted(edges))]
 
 
 def text(source: str, dataset: str, what: What, at: datetime, instrument: str = "") -> str:

@@ -27,7 +27,7 @@ from transforms.sources.contract import Answer, Ask, Budget, Decoded, Dispositio
 from transforms.windows import HOUR, Window, to_ms
 
 QUARTER: Final = timedelta(minutes=15)
-#: /futures/data/* keeps 30 days; an hour less, for the requests of a long run leave later than its `own_bars`
+#: /futures/data/* keeps 30 days; an hour less, for the requests of a long run leave later than its `now`
 KEPT: Final = timedelta(days=30) - HOUR
 #: a snapshot describes now; it is asked for only in windows that end about now
 SNAPSHOT_REACH: Final = timedelta(hours=2)
@@ -43,6 +43,7 @@ FUTURES_DATA: Final[dict[str, str]] = {
     "takerlongshortRatio": "taker_flow",
 }
 FUTURES_DATA_ROWS: Final = 500
+SNAPSHOTS: Final = ("fundingInfo", "openInterest", "premiumIndex")
 KLINES: Final = ("klines", "premiumIndexKlines")
 KLINES_ROWS: Final = 1500
 #: rows up to -> request weight of both kinds of klines
@@ -103,10 +104,13 @@ class Binance(Source):
         return Series(self.name, "exchangeInfo", "", Window(now - HOUR, now))
 
     def plan(self, window: Window, instruments: Sequence[Instrument], now: datetime) -> Iterator[Series]:
-        """Series of USDT-margined and of inverse perpetuals (others are passed over), up to `own_bars`, from their listing on.
+        """Series of USDT-margined and of inverse perpetuals (others are passed over), up to `now`, from their listing on.
 
-        Snapshots are planned when the window ends within two hours of `own_bars`; their rows lie at `own_bars`, not in the window.
+        Snapshots are planned when the window ends within two hours of `now`; their rows lie at `now`, not in the window.
         """
+        return common.cut(self._plan(window, instruments, now), (*SNAPSHOTS, *coin.SNAPSHOTS))
+
+    def _plan(self, window: Window, instruments: Sequence[Instrument], now: datetime) -> Iterator[Series]:
         horizon = _hour_up(now - KEPT)
         for one in _ours(instruments):
             whole = common.known_span(window, one, now)
@@ -134,7 +138,7 @@ class Binance(Source):
                 yield from coin.plan_now(one, window)
 
     def plan_blocked(self, window: Window, instruments: Sequence[Instrument], now: datetime) -> Iterator[Series]:
-        """The substitute where REST answers HTTP_BLOCKED: funding and metrics archives, days and months that are over by `own_bars`."""
+        """The substitute where REST answers HTTP_BLOCKED: funding and metrics archives, days and months that are over by `now`."""
         for one in _ours(instruments):
             whole = common.known_span(window, one, now)
             if whole is None:
@@ -224,7 +228,7 @@ class Binance(Source):
     # -- how to read the answer
 
     def decode(self, ask: Ask, answer: Answer) -> Decoded:
-        return decoded_by(self, DECODERS, ask, answer)
+        return decoded_by(self, DECODERS, common.one_reading(ask, self.endpoints.get(ask.series.endpoint, "")), answer)
 
 
 DECODERS: Final[Mapping[str, Callable[[Ask, Answer], Decoded]]] = {

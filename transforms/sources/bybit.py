@@ -94,6 +94,9 @@ class Bybit(Source):
 
         Snapshots are planned when the window ends within two hours of `now`; their rows lie at `now`, not in the window.
         """
+        return common.cut(self._plan(window, instruments, now), ("tickers",))
+
+    def _plan(self, window: Window, instruments: Sequence[Instrument], now: datetime) -> Iterator[Series]:
         for one, category in _ours(instruments):
             whole = common.known_span(window, one, now)
             if whole is None:
@@ -180,7 +183,7 @@ class Bybit(Source):
     # -- how to read the answer
 
     def decode(self, ask: Ask, answer: Answer) -> Decoded:
-        return decoded_by(self, DECODERS, ask, answer)
+        return decoded_by(self, DECODERS, common.one_reading(ask, self.endpoints.get(ask.series.endpoint, "")), answer)
 
 
 DECODERS: Final[Mapping[str, Callable[[Ask, Answer], Decoded]]] = {

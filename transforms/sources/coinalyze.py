@@ -126,7 +126,7 @@ class Coinalyze(Source):
         return Series(self.name, "future-markets", "", Window(now - HOUR, now))
 
     def plan(self, window: Window, instruments: Sequence[Instrument], now: datetime) -> Iterator[Series]:
-        """Every endpoint for batches of 20 instruments, days that are over by `own_bars`, at most 1000 days a series."""
+        """Every endpoint for batches of 20 instruments, days that are over by `now`, at most 1000 days a series."""
         if window.start >= now:
             return
         asked = Window(window.start, min(window.end, now))

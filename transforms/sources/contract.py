@@ -231,7 +231,7 @@ class Source(ABC):
 
     @abstractmethod
     def plan(self, window: Window, instruments: Sequence[Instrument], now: datetime) -> Iterable[Series]:
-        """The series that cover `window`. `own_bars` is the venue's clock: it decides between live endpoints and archives."""
+        """The series that cover `window`. `now` is the venue's clock: it decides between live endpoints and archives."""
 
     def plan_recheck(self, files: Sequence[Mapping[str, Any]], now: datetime) -> Iterable[Series]:
         """What tells whether files of an archive were published again; `files`: rows of `archive_files`. Nothing for a source without files."""

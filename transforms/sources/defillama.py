@@ -56,7 +56,7 @@ class DefiLlama(Source):
     endpoints: Mapping[str, str] = {"stablecoincharts": "stablecoin_supply"}
 
     def plan(self, window: Window, instruments: Sequence[Instrument], now: datetime) -> Iterator[Series]:
-        """The total and each coin, for the days that are over by `own_bars`."""
+        """The total and each coin, for the days that are over by `now`."""
         if window.start >= now:
             return
         asked = Window(window.start, min(window.end, now))

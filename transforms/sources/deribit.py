@@ -101,7 +101,7 @@ class Deribit(Source):
     # -- what to ask
 
     def plan(self, window: Window, instruments: Sequence[Instrument], now: datetime) -> Iterator[Series]:
-        """DVOL of the window, hours that are over by `own_bars`; chains when the window ends within two hours of `own_bars`: their rows lie there."""
+        """DVOL of the window, hours that are over by `now`; chains when the window ends within two hours of `now`: their rows lie there."""
         if window.start >= now:
             return
         start = max(window.start, conventions.instant(self.name, DVOL, "history_since", now))

@@ -100,10 +100,13 @@ class Okx(Source):
         return Series(self.name, "instruments", "", Window(now - HOUR, now))
 
     def plan(self, window: Window, instruments: Sequence[Instrument], now: datetime) -> Iterator[Series]:
-        """Series of USDT and inverse USD swaps (others are passed over), from their listing and within the venue's memory, up to `own_bars`.
+        """Series of USDT and inverse USD swaps (others are passed over), from their listing and within the venue's memory, up to `now`.
 
-        Snapshots are planned when the window ends within two hours of `own_bars`; their rows lie at `own_bars`, not in the window.
+        Snapshots are planned when the window ends within two hours of `now`; their rows lie at `now`, not in the window.
         """
+        return common.cut(self._plan(window, instruments, now), SNAPSHOTS)
+
+    def _plan(self, window: Window, instruments: Sequence[Instrument], now: datetime) -> Iterator[Series]:
         for one in _ours(instruments):
             whole = common.known_span(window, one, now)
             if whole is None:
@@ -126,7 +129,7 @@ class Okx(Source):
                     yield Series(self.name, endpoint, one.instrument, window, None, rows.options(one))
 
     def _remembered(self, endpoint: str, whole: Window, now: datetime) -> Window | None:
-        """The part the endpoint still serves, from a full hour on; an hour less, for the requests of a long run leave later than its `own_bars`."""
+        """The part the endpoint still serves, from a full hour on; an hour less, for the requests of a long run leave later than its `now`."""
         oldest = now - conventions.span(self.name, endpoint, "history_depth", now) + HOUR
         start = max(whole.start, _hour_up(oldest))
         return Window(start, whole.end) if start < whole.end else None
@@ -173,7 +176,7 @@ class Okx(Source):
     # -- how to read the answer
 
     def decode(self, ask: Ask, answer: Answer) -> Decoded:
-        return decoded_by(self, DECODERS, ask, answer)
+        return decoded_by(self, DECODERS, common.one_reading(ask, self.endpoints.get(ask.series.endpoint, "")), answer)
 
 
 DECODERS: Final[Mapping[str, Callable[[Ask, Answer], Decoded]]] = {

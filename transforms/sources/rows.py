@@ -5,7 +5,8 @@ Everything is checked on the way and put aside with a reason (transforms/reading
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -15,7 +16,7 @@ import pyarrow as pa
 
 from transforms import conventions
 from transforms.reading import Floats, Nullable, Read, Shape, Sieve, Stamps, floats, instants, micros, stamp, to_us
-from transforms.sources.contract import Answer, Ask, Instrument, Series
+from transforms.sources.contract import Answer, Ask, Instrument, Reject, Series, Unreadable
 from transforms.windows import DAY, Window, to_ms
 
 #: settlements are stamped some milliseconds late: fundingTime 1602806400002 is 2020-10-16T00:00:00Z
@@ -38,6 +39,23 @@ def known_span(window: Window, one: Instrument, now: datetime) -> Window | None:
     """The part of the window that lies between the contract's listing and now."""
     start, end = max(window.start, one.listed_at or window.start), min(window.end, now)
     return Window(start, end) if start < end else None
+
+
+def cut(asked: Iterable[Series], snapshots: Collection[str]) -> Iterator[Series]:
+    """Series cut where a convention of their endpoint changes. A snapshot is of the window's end: it is asked for once, in the last part."""
+    for one in asked:
+        parts = conventions.readings(one.source, one.endpoint, one.window)
+        for part in parts[-1:] if one.endpoint in snapshots else parts:
+            yield replace(one, window=part)
+
+
+def one_reading(ask: Ask, target: str) -> Ask:
+    """The ask, where no convention changes inside its window. Else Unreadable (CONVENTION): rows of a part would be read as those of another."""
+    series = ask.series
+    if len(parts := conventions.readings(series.source, series.endpoint, series.window)) > 1:
+        said = f"{series.endpoint} of {series.window} was asked across a change of its conventions at {parts[1].start:%Y-%m-%dT%H:%MZ}: ask again"
+        raise Unreadable(Reject(target, "CONVENTION", said, ask.question))
+    return ask
 
 
 def pages(series: Series, limit: int) -> Iterator[list[datetime]]:
