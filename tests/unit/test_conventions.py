@@ -6,12 +6,14 @@ from collections import Counter
 from datetime import timedelta
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms import conventions
-from transforms.conventions import Entry, entries, find, number, number_or_none, regimes, shift, span, text
+from transforms.conventions import DAWN, Entry, entries, find, number, number_or_none, regimes, settlement_hours, shift, span, text
 from transforms.instruments import binance_asset, coin, coinalyze_asset, tradable
 from transforms.roster import SOURCES, source
 from transforms.sources.contract import Answer, Instrument, Unreadable, table_of
@@ -78,6 +80,26 @@ def test_funding_intervals_are_stated_only_where_recorded():
     assert hours("SOLUSDT_PERP.A", "2023-09-28") is None
     assert hours("SOLUSDT_PERP.A", "2026-01-01") == 8.0
     assert hours("BTCUSDT_PERP.A", "2024-05-09") == 8.0
+
+
+def test_settlement_hours_are_each_venues_own_and_dated(monkeypatch):
+    assert {venue for venue in SOURCES if settlement_hours(venue)} == {"binance", "bybit", "gate", "okx"}
+    assert [hour for _, hour in settlement_hours("okx")] == [0.0]
+    assert settlement_hours("a venue nobody asks") == ()
+    moved = tuple(Entry("okx", "funding-rate-history", "settlement_hour", hour, "invented", at) for at, hour in ((SWITCH, 4), (DAWN, 0)))
+    monkeypatch.setattr(conventions, "entries", lambda _venue: moved)
+    assert settlement_hours("okx") == ((DAWN, 0.0), (SWITCH, 4.0))
+
+
+@pytest.mark.recordings
+@pytest.mark.parametrize("venue", ["binance", "bybit", "gate"])
+def test_recorded_settlements_keep_to_the_declared_hour(recordings, venue):
+    held = pq.read_table(recordings / "series" / "funding_settlements.parquet", filters=[("venue", "=", venue)])
+    minutes = pc.round_temporal(held.column("settled_at"), unit="minute")
+    (_, hour), *_ = settlement_hours(venue)
+    assert held.num_rows > 8000
+    assert set(pc.minute(minutes).to_pylist()) == {0}
+    assert {(one - hour) % 8 for one in pc.hour(minutes).to_pylist()} == {0.0}
 
 
 def test_regimes_cut_a_window_at_the_switch_and_lose_nothing():

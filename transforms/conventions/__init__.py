@@ -32,6 +32,7 @@ __all__ = [
     "number_or_none",
     "readings",
     "regimes",
+    "settlement_hours",
     "shift",
     "span",
     "text",
@@ -112,6 +113,18 @@ def readings(source: str, dataset: str, window: Window) -> list[Window]:
                 held = sorted((entry for entry in declared if entry.instrument == instrument), key=lambda entry: entry.since)
                 edges |= {new.since for old, new in pairwise(held) if old.value != new.value and window.start < new.since < window.end}
     return [Window(first, last) for first, last in pairwise(sorted(edges))]
+
+
+def settlement_hours(venue: str) -> tuple[tuple[datetime, float], ...]:
+    """From when on a venue pays funding at which hour of the day, modulo the interval, in order of time; nothing where none is declared.
+
+    A venue that speaks for itself is a source of the same name.
+
+    >>> [hour for _, hour in settlement_hours("binance")], settlement_hours("hyperliquid")
+    ([0.0], ())
+    """
+    stated = sorted((entry for entry in entries(venue) if entry.what == "settlement_hour"), key=lambda entry: entry.since)
+    return tuple((entry.since, _typed(entry, float)) for entry in stated)
 
 
 def text(source: str, dataset: str, what: What, at: datetime, instrument: str = "") -> str:

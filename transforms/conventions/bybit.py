@@ -115,6 +115,13 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         1.0,
         "Bybit document 'Get Funding Rate History': 0.0001 is 0.01 %; recorded values agree across venues to 1e-8 (recordings README)",
     ),
+    Entry(
+        "bybit",
+        "funding-history",
+        "settlement_hour",
+        0,
+        "all 11,168 recorded settlements of 2021-01..2026-08 lie at 00:00, 08:00 or 16:00 UTC (recordings: series/funding_settlements)",
+    ),
     Entry("bybit", "funding-history", "funding_kind", "settlement", "Bybit document: the rate that was settled at fundingRateTimestamp"),
     # --- snapshots
     *(

@@ -17,6 +17,7 @@ What = Literal[
     "rate_scale",
     "funding_kind",
     "funding_interval_h",
+    "settlement_hour",
     "share_scale",
     "volatility_scale",
     "ratio_metric",
@@ -50,6 +51,7 @@ class Entry:
         native_unit         base | contracts | usd; for contracts `contract_size` says how much one is, where the listing does not
         rate_scale, share_scale, volatility_scale   served value times this = fraction
         funding_kind        settlement = paid, quote = displayed; `funding_interval_h` = hours a rate covers, None = nobody can say
+        settlement_hour     hour of the UTC day, modulo the interval, at which the venue pays funding; all its contracts keep to it
         liquidation_sides   "position" or "order": whose side the word names; `price_kind` = bankruptcy | average | mark
         completeness        "full" or "floor"; `throttle` = the shortest span between two messages where the feed drops the rest
         history_since       the first instant served; `history_depth` = how far back from now the endpoint goes

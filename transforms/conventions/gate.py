@@ -68,6 +68,13 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "a fraction: the document's example is 0.000157; recorded settlements of BTC and ETH of 2020..2023 have the median 0.0001 of Binance's "
         "4,290 at the same hours",
     ),
+    Entry(
+        "gate",
+        "funding_rate",
+        "settlement_hour",
+        0,
+        "all 8,580 recorded settlements of 2020-01..2023-12 lie at 00:00, 08:00 or 16:00 UTC (recordings: series/funding_settlements)",
+    ),
     # --- bars
     Entry("gate", "candlesticks", "label", "start", "Gate document: t is the bar's start, as all its candlesticks"),
     Entry("gate", "premium_index", "label", "start", "Gate document: premium index candlesticks are labelled as the others"),

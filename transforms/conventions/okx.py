@@ -85,6 +85,14 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     Entry(
         "okx",
         "funding-rate-history",
+        "settlement_hour",
+        0,
+        "READ, not recorded: documented fundingTime of 2021-10-15, 2023-11-23, 2023-12-20 and 2023-12-21 lie at 00:00, 08:00 or 16:00 UTC, and "
+        "so do the two of a client's fixture of 2024-01-01",
+    ),
+    Entry(
+        "okx",
+        "funding-rate-history",
         "funding_kind",
         "settlement",
         "OKX document 'Get funding rate history': fundingRate is the predicted, realizedRate the actual rate; realizedRate is read",

@@ -8,8 +8,10 @@ from typing import Final
 
 import numpy as np
 
+from transforms import conventions
 from transforms.detectors.contract import HOUR_US, Detector, Finding, Inputs, Lines, Told, constant, findings, lines
 from transforms.estimators import Floats, Ints
+from transforms.reading import to_us
 
 MINUTE_US: Final = 60_000_000
 #: what two sources can be compared by, by table; the second word says how values are compared
@@ -20,8 +22,6 @@ COMPARED: Final = {
     "long_short": ("long_share", "plain"),
     "volatility_index": ("implied_volatility", "log"),
 }
-#: hour of the day, modulo the interval, at which a venue settles; [C] recorded settlements of these venues, 2020-2026
-SETTLES_AT: Final = {"binance": 0, "bybit": 0, "gate": 0, "okx": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class LabelShift(Detector):
             return []
         hour = (held.as_of + HOUR_US // 2) // HOUR_US
         spacing = hour - held.before(hour)
-        wanted = np.array([SETTLES_AT.get(name[1], -1) if name[4] == "settlement" else -1 for name in held.names])[held.track]
+        wanted = _settlement_hours(held)
         with np.errstate(invalid="ignore"):
             off = np.isin(spacing, (2.0, 4.0, 8.0)) & (wanted >= 0) & (np.mod(hour - wanted, np.where(spacing > 0, spacing, 1.0)) != 0)
         # three in a row, judged at the third
@@ -174,7 +174,18 @@ class LabelShift(Detector):
             known[begin] = held.known[first_sure[np.searchsorted(first_sure, begin)]]
         seen = np.mod(hour, 24).astype(float)
         detail = "settlements of {instrument} begin to fall on hour {observed:g} of the day: the venue settles from hour {expected:g} on"
-        return findings(self, held, Told(bad, seen, wanted.astype(float), constant(held, np.nan), "quarantine", detail, known), split=False)
+        return findings(self, held, Told(bad, seen, wanted, constant(held, np.nan), "quarantine", detail, known), split=False)
+
+
+def _settlement_hours(held: Lines) -> Floats:
+    """Per row the declared hour from which on its venue settles; -1 where none is declared, or the row is no settlement."""
+    wanted = constant(held, -1.0)
+    for n, (_, venue, _, _, kind) in enumerate(held.names):
+        if kind == "settlement":
+            rows = slice(int(held.starts[n]), int(held.starts[n + 1]))
+            for since, hour in conventions.settlement_hours(venue):
+                wanted[rows][held.as_of[rows] >= to_us(since)] = hour
+    return wanted
 
 
 def _minutes(as_of: Ints) -> Ints:
