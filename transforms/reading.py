@@ -186,8 +186,8 @@ class Sieve:
     def limits(self, name: str, values: Floats, scale: float = 1.0, *, valid: Mask | None = None) -> Floats:
         """`values * scale`, checked: finite, and within the vocabulary's limits of column `name` (VALUE). Where not `valid`, unchecked."""
         column = VOCABULARY[name]
-        scaled = values * scale + 0.0  # -0 is 0: told apart, the same value would look like two, or like a restatement
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
+            scaled = values * scale + 0.0  # -0 is 0
             bad = ~np.isfinite(scaled)
             if column.minimum is not None:
                 bad |= scaled < column.minimum
@@ -263,6 +263,16 @@ def micros(values: Sequence[int | str], scale: int) -> tuple[Stamps, Mask]:
     whole = [int(value) if not isinstance(value, str) or _WHOLE.fullmatch(value) else -1 for value in values]
     readable = np.array([0 <= value * scale <= _LAST for value in whole], dtype=np.bool_)
     return np.array([value if 0 <= value * scale <= _LAST else 0 for value in whole], dtype=np.int64) * scale, readable
+
+
+def moments(values: Sequence[datetime | None]) -> tuple[Stamps, Mask]:
+    """Instants in microseconds, and where they are stamps: from 1970 until the year 10000. None, and what lies outside, is 0 and is none.
+
+    A text may name an instant that no column can hold: `0001-01-01T00:00+14:00` lies in the year before the first.
+    """
+    whole = [-1 if value is None else to_us(value) for value in values]
+    held = np.array([0 <= value <= _LAST for value in whole], dtype=np.bool_)
+    return np.array([value if 0 <= value <= _LAST else 0 for value in whole], dtype=np.int64), held
 
 
 def to_us(instant: datetime) -> int:

@@ -404,7 +404,7 @@ def test_mixed_fixtures_fit_the_shapes(recordings):
         ("inverse", [], ["VALUE"]),
     ):
         body = (folder / f"http_get_instruments_{name}.json").read_bytes()
-        decoded = shaped("instruments-info", body, "2023-11-01", "2025-01-01", "", name.split("_")[0])
+        decoded = shaped("instruments-info", body, "2017-01-01", "2025-01-01", "", name.split("_")[0])
         assert decoded.tables["instruments"]["instrument"].to_pylist() == symbols
         assert reasons(decoded) == fault, "8 minutes between settlements are less than the shortest interval"
 

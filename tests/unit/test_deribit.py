@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.payloads.reader import one
+from transforms.reading import to_us
 from transforms.roster import source
 from transforms.sources.contract import Answer, Ask, Series, Unreadable
 from transforms.sources.deribit import CHAIN, CURRENCIES, DVOL, PASSING
@@ -154,9 +155,23 @@ def test_two_values_for_one_option_are_both_put_aside_and_a_repetition_stays():
     assert decoded.tables["option_chain"].num_rows == 5
 
 
-def test_an_empty_chain_is_an_answer():
+@pytest.mark.parametrize("sent", [0, to_us(utc("2026-05-20T11:00"))])
+def test_a_chain_out_of_a_cache_is_put_aside(sent):
+    """Rows and envelope of one instant, and that instant long gone: known then, it would be a look into the future."""
+
+    def old(tree):
+        tree["usOut"] = sent
+        for row in tree["result"]:
+            row["creation_timestamp"] = sent // 1000
+
+    decoded = decode(CHAIN, old)
+    assert decoded.tables["option_chain"].num_rows == 0
+    assert set(reasons(decoded)) == {"STAMP"}
+
+
+def test_an_empty_chain_is_missed_and_no_silent_hour_without_options():
     decoded = decode(CHAIN, lambda tree: tree.update(result=[]))
-    assert (decoded.rows, list(decoded.notes)) == (0, [])
+    assert (decoded.tables["option_chain"].num_rows, reasons(decoded)) == (0, ["MISSING"])
 
 
 # -- the volatility index

@@ -252,7 +252,7 @@ class Source(ABC):
     def classify(self, ask: Ask, answer: Answer) -> Disposition:
         """Default reading of a status line; venues with their own habits extend it."""
         if answer.status in RETRIED:
-            wait = answer.header("Retry-After")
+            wait = answer.header("Retry-After").strip()
             what = answer.body[:200].decode("utf-8", "replace") if answer.status == 0 else f"HTTP {answer.status}"
             return Disposition("retry", "HTTP_EXHAUSTED", what, float(wait) if wait.isascii() and wait.isdigit() else None)
         if answer.status in (403, 451):

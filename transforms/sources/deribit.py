@@ -26,6 +26,7 @@ import numpy as np
 from transforms import conventions
 from transforms.reading import Sieve, Stamps, instants, stamp, to_us
 from transforms.sources import deribit_shapes as shapes
+from transforms.sources import rows as common
 from transforms.sources.contract import Answer, Ask, Budget, Decoded, Disposition, Instrument, Reject, Series, Source, Unreadable
 from transforms.windows import HOUR, Window, to_ms
 
@@ -231,7 +232,7 @@ def chain(ask: Ask, answer: Answer, envelope: shapes.Envelope) -> Decoded:
         "STAMP",
         lambda i: f"a row of {stamp(own[i])} in an answer of {stamp(sent)}, more than {SNAPSHOT_WIDTH} apart",
     )
-    as_of = np.full(len(rows), min(sent, to_us(at)), dtype=np.int64)
+    as_of = common.fresh(sieve, np.full(len(rows), min(sent, to_us(at)), dtype=np.int64), ask)
     hour = conventions.span(SOURCE_NAME, CHAIN, "expiry_time", at)
     expiry = np.array([0 if one is None else to_us(one.expires_on + hour) for one in known], dtype=np.int64)
     sieve.refuse(
@@ -260,6 +261,8 @@ def chain(ask: Ask, answer: Answer, envelope: shapes.Envelope) -> Decoded:
             "settlement": words,
         }
     )
+    if not rows and not read.rejects:  # a currency that is asked for always has options: these are lost, not none
+        sieve.rejects.append(Reject("option_chain", "MISSING", f"an empty chain of {ask.series.instrument}", ask.target))
     return Decoded({"option_chain": table}, sieve.rejects, read.notes)
 
 

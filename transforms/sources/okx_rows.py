@@ -104,7 +104,7 @@ def who(ask: Ask, as_of: Stamps) -> dict[str, Any]:
 
 def taken(sieve: Sieve, stamps: Sequence[str], ask: Ask, answer: Answer) -> Stamps:
     """When a snapshot was taken: min(venue stamp, fetched_at), microseconds (PITFALLS A10)."""
-    return common.of_now(sieve, np.minimum(instant(sieve, stamps), to_us(answer.fetched_at)), ask)
+    return common.fresh(sieve, np.minimum(instant(sieve, stamps), to_us(answer.fetched_at)), ask)
 
 
 def instant(sieve: Sieve, stamps: Sequence[str]) -> Stamps:

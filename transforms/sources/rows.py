@@ -17,7 +17,7 @@ import pyarrow as pa
 from transforms import conventions
 from transforms.reading import Floats, Nullable, Read, Shape, Sieve, Stamps, floats, instants, micros, stamp, to_us
 from transforms.sources.contract import Answer, Ask, Instrument, Reject, Series, Unreadable
-from transforms.windows import DAY, Window, to_ms
+from transforms.windows import Window, to_ms
 
 #: settlements are stamped some milliseconds late: fundingTime 1602806400002 is 2020-10-16T00:00:00Z
 JITTER: Final = timedelta(seconds=1)
@@ -76,10 +76,13 @@ def labels_ms(series: Series, stamps: Sequence[datetime]) -> tuple[int, int]:
 # -- who and when
 
 
-def who(ask: Ask, as_of: Stamps, asset: str) -> dict[str, Any]:
-    """The columns that say who and when, for the one instrument asked for; source and venue are the same."""
+def who(ask: Ask, as_of: Stamps, asset: str, at: datetime | None = None) -> dict[str, Any]:
+    """The columns that say who and when, for the one instrument asked for; source and venue are the same.
+
+    `at`: when the rows' conventions are looked up; of a snapshot when we asked, of a history (None) the start of its window.
+    """
     series = ask.series
-    lag = conventions.span(series.source, series.endpoint, "lag", series.window.start)
+    lag = conventions.span(series.source, series.endpoint, "lag", at or series.window.start)
     return {
         "source": series.source,
         "venue": series.source,
@@ -110,6 +113,12 @@ def asked_for(sieve: Sieve, symbols: Sequence[str], ask: Ask) -> None:
     if wanted and not (len(wanted) == 1 and symbols.count(wanted[0]) == len(symbols)):
         strange = np.array([symbol not in wanted for symbol in symbols], dtype=np.bool_)
         sieve.refuse(strange, "CONVENTION", lambda i: f"found symbol {symbols[i]!r}, asked for {ask.series.instrument}")
+
+
+def unheard(ask: Ask, symbols: Sequence[str], target: str) -> list[Reject]:
+    """A state that was asked for and did not come is missed by name (MISSING): no grid of stamps would tell."""
+    detail = "was asked for and is not in the answer, or cannot be read"
+    return [Reject(target, "MISSING", f"{name} {detail}", name) for name in ask.series.instruments if name not in symbols]
 
 
 def or_none(name: Callable[[str], tuple[str, float]], text: str) -> tuple[str, float] | None:
@@ -157,14 +166,18 @@ def settled(sieve: Sieve, stamps: Stamps, ask: Ask) -> Stamps:
 
 
 def taken(sieve: Sieve, stamps: Sequence[int], ask: Ask, answer: Answer) -> Stamps:
-    """When a snapshot was taken: min(venue stamp in milliseconds, fetched_at), microseconds (PITFALLS A10); see `of_now`."""
-    return of_now(sieve, np.minimum(np.array(stamps, dtype=np.int64) * MILLI, to_us(answer.fetched_at)), ask)
+    """When a snapshot was taken: min(venue stamp in milliseconds, fetched_at), microseconds (PITFALLS A10); see `fresh`."""
+    return fresh(sieve, np.minimum(np.array(stamps, dtype=np.int64) * MILLI, to_us(answer.fetched_at)), ask)
 
 
-def of_now(sieve: Sieve, as_of: Stamps, ask: Ask) -> Stamps:
-    """A snapshot is of about the window it was asked in; older by a day, and its stamp is 0 or in another unit (STAMP, PITFALLS B6)."""
-    old = as_of < to_us(ask.series.window.start - DAY)
-    sieve.refuse(old, "STAMP", lambda i: f"snapshot of {stamp(as_of[i])} is more than a day older than {ask.series.window}")
+def fresh(sieve: Sieve, as_of: Stamps, ask: Ask) -> Stamps:
+    """`as_of` of a snapshot, checked: what speaks of now does not lie before the window it was asked for (STAMP).
+
+    An older one comes from a cache or from a clock that is wrong: it would put today's state into the past, and say it was known there.
+    """
+    window = ask.series.window
+    old = as_of <= to_us(window.start)
+    sieve.refuse(old, "STAMP", lambda i: f"a state of {stamp(as_of[i])} in answer to a question about the end of {window}")
     return as_of
 
 
@@ -181,17 +194,18 @@ def interest(
     multiplier: float = 1.0,
     size: Floats | float = 1.0,
     usd: Nullable | None = None,
+    at: datetime | None = None,
 ) -> pa.Table:
     """Rows of open_interest of one instrument; exactly zero on a trading contract is put aside (PITFALLS A11).
 
     `native`: as the venue states it, in the declared native_unit. `multiplier`: coins per base unit. `size`: base units per contract,
     for contracts. `usd`: the venue's own value, counted as `native` is (both are divided by the declared sides). Contracts counted in
-    USD have no amount in coins here: nobody but the venue knows the price it would divide by.
+    USD have no amount in coins here: nobody but the venue knows the price it would divide by. `at`: as in `who`.
     """
-    series, at = ask.series, ask.series.window.start
+    series, when = ask.series, at or ask.series.window.start
     sieve.refuse(native == 0.0, "ZERO_OPEN_INTEREST", lambda i: f"open interest of exactly 0 at {stamp(as_of[i])}")
-    unit = conventions.text(series.source, series.endpoint, "native_unit", at)
-    sides = conventions.number(series.source, series.endpoint, "oi_sides", at)
+    unit = conventions.text(series.source, series.endpoint, "native_unit", when)
+    sides = conventions.number(series.source, series.endpoint, "oi_sides", when)
     every = np.ones(len(native), dtype=np.bool_)
     if unit == "usd":
         coins, worth = Nullable(native, ~every), Nullable(native / sides, every)
@@ -204,7 +218,7 @@ def interest(
         raise LookupError(f"found unit {unit!r} of {series.source} {series.endpoint}; known are base, contracts, usd")
     return sieve.table(
         {
-            **who(ask, as_of, asset),
+            **who(ask, as_of, asset, at),
             "open_interest_native": native,
             "native_unit": unit,
             "oi_sides": int(sides),
