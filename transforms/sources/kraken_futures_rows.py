@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from transforms import conventions
 from transforms.instruments import coin
-from transforms.reading import Mask, Nullable, Sieve, Stamps, instants, stamp, to_us
+from transforms.reading import Floats, Mask, Nullable, Sieve, Stamps, instants, moments, stamp, to_us
 from transforms.sources import kraken_futures_shapes as shapes
 from transforms.sources import rows as common
 from transforms.sources.contract import Answer, Ask, Decoded
@@ -33,6 +33,9 @@ METRICS: Final[Mapping[str, str]] = {"long-short-info": "global_account", "top-t
 #: endpoint -> the group of traders that is read
 COHORTS: Final[Mapping[str, str]] = {"top-traders": "top20Percent"}
 PERPETUAL: Final = "perpetual"
+HOUR_US: Final = 3_600_000_000
+#: stamps of rates lie on their hour; hours between two of them may differ from the declared period by this
+APART_H: Final = 0.01
 #: perpetuals and dated contracts, linear and inverse: PF_XBTUSD, FI_XBTUSD_260626
 _SYMBOL: Final = re.compile(r"(PF|PI|FF|FI)_([A-Za-z0-9.]+)USD(_[0-9]{6})?")
 
@@ -142,16 +145,33 @@ def funding(ask: Ask, answer: Answer) -> Decoded:
     envelope, notes = shapes.RATES.one(answer.body, "funding")
     read = shapes.RATE.many(envelope.rates, "funding", "$.rates")
     shift = conventions.shift(SOURCE, endpoint, at)
-    rows = [row for row in read.rows if row.timestamp + shift in ask.series.window]
+    every = np.array([to_us(row.timestamp) for row in read.rows], dtype=np.int64) + shift // common.MICROSECOND
+    ours = np.flatnonzero((every > to_us(ask.series.window.start)) & (every <= to_us(ask.series.window.end)))
+    rows, as_of = [read.rows[i] for i in ours], every[ours]
     sieve = Sieve("funding", rows, read.rejects)
-    as_of = np.array([to_us(row.timestamp + shift) for row in rows], dtype=np.int64)
     sieve.inside(as_of, ask.series.window, ask.series.step)
     scale = conventions.number(SOURCE, endpoint, "rate_scale", at)
     rate = sieve.limits("funding_rate", figures([row.relative_funding_rate for row in rows]), scale)
     sieve.single([as_of], [rate])
-    interval = conventions.number_or_none(SOURCE, endpoint, "funding_interval_h", at)
+    interval = conventions.number(SOURCE, endpoint, "funding_interval_h", at)
+    gap = _apart(every)[ours]
+    sieve.refuse(
+        (gap > 0.0) & (np.abs(gap - interval) > APART_H),
+        "CONVENTION",
+        lambda i: f"the rates nearest to {stamp(as_of[i])} lie {gap[i]:g} h from it: periods of {interval:g} h are declared (PITFALLS C1)",
+    )
     columns = {**who(ask, as_of), "funding_rate": rate, "funding_kind": "settlement", "funding_interval_h": interval}
     return Decoded({"funding": sieve.table(columns)}, sieve.rejects, [*notes, *read.notes])
+
+
+def _apart(stamps: Stamps) -> Floats:
+    """Hours from each stamp to the nearest other one on its hour; 0 where there is none."""
+    held = np.unique(stamps[stamps % HOUR_US == 0])
+    if len(held) < 2:
+        return np.zeros(len(stamps))
+    steps = np.diff(held) / HOUR_US
+    nearest = np.minimum(np.append(np.inf, steps), np.append(steps, np.inf))
+    return np.asarray(nearest[np.minimum(np.searchsorted(held, stamps), len(held) - 1)], dtype=np.float64)
 
 
 # -- snapshots: as_of is the server's clock, never later than the time we asked (PITFALLS A10)
@@ -168,6 +188,9 @@ def tickers(ask: Ask, answer: Answer) -> Decoded:
     for sieve in (held, marks):
         assets, multipliers = common.named(sieve, symbols, kraken_asset)
     as_of = np.full(len(rows), to_us(min(envelope.server_time, at)), dtype=np.int64)
+    for sieve in (held, marks):
+        common.fresh(sieve, as_of, ask)
+    held.rejects += common.unheard(ask, symbols, "open_interest")
     keys = [np.array(symbols, dtype=object)]
 
     native = _given(held, rows, "open_interest", "open_interest_native")
@@ -226,10 +249,10 @@ def listing(ask: Ask, answer: Answer) -> Decoded:
     words = np.array(["tradeable" if row.tradeable else "not tradeable" for row in rows], dtype=object)
     sieve.single([np.array(symbols, dtype=object)], [size, payoff, words])
     at = answer.fetched_at
-    as_of = np.full(len(rows), to_us(min(envelope.server_time or at, at)), dtype=np.int64)
-    ends = [None if row.last_trading_time is None else to_us(row.last_trading_time) for row in rows]
-    born = [None if row.opening_date is None else to_us(row.opening_date) for row in rows]
-    endless = np.array([end is None for end in ends], dtype=np.bool_)
+    as_of = common.fresh(sieve, np.full(len(rows), to_us(min(envelope.server_time or at, at)), dtype=np.int64), ask)
+    ends = _instants(sieve, "lastTradingTime", [row.last_trading_time for row in rows])
+    born = _instants(sieve, "openingDate", [row.opening_date for row in rows])
+    endless = ~ends.valid
     hourly = conventions.number("kraken_futures", "instruments", "funding_interval_h", at)
     columns: Mapping[str, Any] = {
         **common.whose(ask, answer, symbols, assets, as_of),
@@ -245,12 +268,15 @@ def listing(ask: Ask, answer: Answer) -> Decoded:
         "contract_size": size,
         "contract_unit": unit,
         "funding_interval_h": Nullable(np.full(len(rows), hourly), endless),
-        "listed_at": _instants(born),
-        "delivery_at": _instants(ends),
+        "listed_at": born,
+        "delivery_at": ends,
     }
     return Decoded({"instruments": sieve.table(columns)}, sieve.rejects, [*notes, *read.notes])
 
 
-def _instants(stamps: Sequence[int | None]) -> Nullable:
-    known = np.array([one is not None for one in stamps], dtype=np.bool_)
-    return Nullable(instants(np.array([one or 0 for one in stamps], dtype=np.int64)), known)
+def _instants(sieve: Sieve, name: str, held: Sequence[datetime | None]) -> Nullable:
+    """A column of instants, null where the venue gives none."""
+    given = np.array([one is not None for one in held], dtype=np.bool_)
+    stamps, readable = moments(held)
+    sieve.refuse(given & ~readable, "VALUE", lambda i: f"found {name} {held[i]}, expected an instant from 1970 on")
+    return Nullable(instants(stamps), given)
