@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -125,6 +125,15 @@ def test_what_is_no_contract_on_a_coin_is_no_row_and_an_unknown_kind_is_put_asid
         (0, "settlCurrency", None, "instruments", "MISSING"),
         (0, "timestamp", "2026-05-20T12:00:01", "instruments", "SHAPE"),
         (0, "fundingInterval", "2000-01-05T00:00:00.000Z", "instruments", "VALUE"),
+        (0, "listing", "0001-01-01T00:00:00+14:00", "instruments", "VALUE"),
+        (0, "expiry", "1969-12-31T23:59:59Z", "instruments", "VALUE"),
+        (0, "underlying", "ETH", "open_interest", "CONVENTION"),
+        (1, "underlying", "ETH", "marks", "CONVENTION"),
+        (1, "quoteCurrency", "USD", "instruments", "CONVENTION"),
+        (0, "timestamp", "2026-05-20T10:59:59.000Z", "open_interest", "STAMP"),
+        (0, "timestamp", "1970-01-01T00:00:00.000Z", "marks", "STAMP"),
+        (0, "timestamp", "0001-01-01T00:00:00+14:00", "funding", "STAMP"),
+        (0, "openInterest", 1e308, "open_interest", "CONVENTION"),
     ],
 )
 def test_one_bad_field_puts_its_row_aside_and_leaves_the_other_contract(row, field, value, target, reason):
@@ -280,6 +289,16 @@ def test_a_full_page_of_settlements_goes_on_after_its_last():
     assert VENUE.follow(ask, Answer(200, b"{}", NOW, JSON)) is None
 
 
+@pytest.mark.parametrize("last", ["9999-12-31T23:59:59.999999Z", "9999-12-31T23:00:00-14:00", "2026-05-20T02:00:00+02:00"])
+def test_a_stamp_of_another_zone_or_age_leads_no_page_astray(last):
+    (ask,) = VENUE.asks(Series("bitmex", "funding", "XBTUSD", Window(utc("2026-05-01"), utc("2026-05-21"))))
+    row = json.loads(one("bitmex", "funding.json").answer.body)[0]
+    page = [row | {"timestamp": "2026-05-19T20:00:00.000Z"}] * 499 + [row | {"timestamp": last}]
+    onward = VENUE.follow(ask, Answer(200, json.dumps(page).encode(), NOW, JSON))
+    after = "2026-05-20T00:00:00.001Z" if last.startswith("2026") else "2026-05-19T20:00:00.001Z"
+    assert params_of(onward)["startTime"] == after
+
+
 @pytest.mark.parametrize("symbol", ["XBT_USDT", "XBTZ26", "USD", "", "XBTEUR", "XBTUSD-XBTU26"])
 def test_only_perpetuals_have_a_spelling(symbol):
     with pytest.raises(LookupError):
@@ -333,7 +352,9 @@ def test_the_captured_inverse_perpetual_decodes_and_its_values_agree(recordings)
     body = (recordings / "payloads" / "mixed" / "bitmex" / "http_get_instrument_xbtusd.json").read_bytes()
     spread = (recordings / "payloads" / "mixed" / "bitmex" / "http_get_instrument_xbtm26_xbtu26_spread.json").read_bytes()
     payload = one("bitmex", "instrument_active.json")
-    found = VENUE.decode(payload.ask, Answer(200, b"[" + body + b"," + spread + b"]", NOW, JSON))
+    taken = datetime.fromisoformat(json.loads(body)["timestamp"])
+    ask = replace(payload.ask, series=replace(payload.ask.series, window=Window(taken - HOUR, taken)))
+    found = VENUE.decode(ask, Answer(200, b"[" + body + b"," + spread + b"]", taken + timedelta(seconds=2), JSON))
     assert not found.rejects
     assert not found.notes
     assert {name: table.num_rows for name, table in found.tables.items()} == {

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from transforms import conventions
@@ -95,9 +95,10 @@ class BitMEX(Source):
         except Unreadable:
             return None
         params = dict(ask.params)
-        if len(page.rows) + len(page.rejects) < int(params["count"]) or not page.rows:
+        came = [row.timestamp for row in page.rows if row.timestamp in ask.series.window]
+        if len(page.rows) + len(page.rejects) < int(params["count"]) or not came:
             return None
-        start = max(row.timestamp for row in page.rows) + MILLISECOND
+        start = max(came).astimezone(UTC) + MILLISECOND
         if not _iso(start) > params["startTime"] or _iso(start) > params["endTime"]:
             return None
         return replace(ask, params=tuple((name, _iso(start) if name == "startTime" else value) for name, value in ask.params))

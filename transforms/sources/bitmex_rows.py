@@ -6,7 +6,7 @@ Payload examples per endpoint: tests/payloads/bitmex; the shapes: bitmex_shapes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from transforms import conventions
 from transforms.instruments import coin
-from transforms.reading import Floats, Mask, Nullable, Sieve, Stamps, instants, stamp, to_us
+from transforms.reading import Floats, Mask, Nullable, Sieve, Stamps, instants, moments, stamp, to_us
 from transforms.sources import bitmex_shapes as shapes
 from transforms.sources import rows as common
 from transforms.sources.contract import Answer, Ask, Decoded, Reject
@@ -151,6 +151,8 @@ def _contracts(sieve: Sieve, ask: Ask, answer: Answer, found: Sequence[Terms | s
     sieve.refuse(
         np.array([not row.settl_currency for row in rows], dtype=np.bool_), "MISSING", lambda i: f"settlCurrency of {symbols[i]} is null"
     )
+    born = _instants(sieve, "listing", [row.listing for row in rows])
+    ends = _instants(sieve, "expiry", [row.expiry for row in rows])
     sieve.single([_words(symbols)], [*(_words(column) for column in words.values()), size, interval.values])
     as_of = np.full(len(rows), to_us(answer.fetched_at), dtype=np.int64)
     return sieve.table(
@@ -162,8 +164,8 @@ def _contracts(sieve: Sieve, ask: Ask, answer: Answer, found: Sequence[Terms | s
             "contract_size": size,
             "contract_unit": _words([one.unit for one in known]),
             "funding_interval_h": interval,
-            "listed_at": _instants([row.listing for row in rows]),
-            "delivery_at": _instants([row.expiry for row in rows]),
+            "listed_at": born,
+            "delivery_at": ends,
         }
     )
 
@@ -174,6 +176,7 @@ def _standing(sieve: Sieve, ask: Ask, answer: Answer) -> tuple[dict[str, Any], F
     symbols = [row.symbol for row in rows]
     assets, multipliers = _assets(sieve)
     as_of = np.array([min(to_us(row.timestamp), to_us(answer.fetched_at)) for row in rows], dtype=np.int64)
+    common.fresh(sieve, as_of, ask)
     return whose(ask, answer, symbols, assets, as_of), multipliers, symbols
 
 
@@ -194,7 +197,7 @@ def _interest(sieve: Sieve, ask: Ask, answer: Answer, found: Sequence[Terms]) ->
     sieve.refuse(np.isnan(settle), "CONVENTION", lambda i: f"{symbols[i]} does not say what its openValue counts (quoteToSettleMultiplier)")
     stated = native * np.array([one.size for one in found], dtype=np.float64)
     inverse = np.array([one.payoff == "inverse" for one in found], dtype=np.bool_)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         own = value / settle
         apart = ~(np.abs(own / np.where(inverse, stated / mark, stated * mark) - 1.0) <= SAME)
     sieve.refuse(
@@ -312,6 +315,13 @@ def bars(ask: Ask, answer: Answer) -> Decoded:
 
 
 def _assets(sieve: Sieve) -> tuple[Any, Floats]:
+    """Asset and coins per unit of each contract. Histories know a perpetual by its symbol alone: it must say the same."""
+    other = np.array([row.typ == PERPETUAL and row.symbol != row.underlying + row.quote_currency for row in sieve.rows], dtype=np.bool_)
+    sieve.refuse(
+        other,
+        "CONVENTION",
+        lambda i: f"{sieve.rows[i].symbol} is listed with underlying {sieve.rows[i].underlying} against {sieve.rows[i].quote_currency}",
+    )
     assets, multipliers = common.named(sieve, [row.underlying for row in sieve.rows], underlying)
     return assets, multipliers
 
@@ -335,6 +345,11 @@ def _words(values: Sequence[str]) -> Any:
     return np.array(values, dtype=object)
 
 
-def _instants(held: Sequence[Any]) -> Nullable:
-    valid = np.array([one is not None for one in held], dtype=np.bool_)
-    return Nullable(instants(np.array([0 if one is None else to_us(one) for one in held], dtype=np.int64)), valid)
+def _instants(sieve: Sieve, name: str, held: Sequence[datetime | None]) -> Nullable:
+    """A column of instants, null where the venue gives none."""
+    given = np.array([one is not None for one in held], dtype=np.bool_)
+    stamps, readable = moments(held)
+    sieve.refuse(
+        given & ~readable, "VALUE", lambda i: f"found {name} {held[i]} of {sieve.rows[i].symbol}, expected an instant from 1970 on"
+    )
+    return Nullable(instants(stamps), given)
