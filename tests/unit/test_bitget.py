@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.payloads.reader import one
+from transforms import conventions
 from transforms.conventions import entries, find
 from transforms.instruments import tradable
 from transforms.roster import source
 from transforms.sources.bitget import ACCOUNTS, CANDLES, CANDLES_ROWS, CONTRACTS, FUNDING, OPEN_INTEREST, POSITIONS, PRICE, QUOTE, RATIOS
 from transforms.sources.contract import Answer, Ask, Instrument, Series, Unreadable
-from transforms.windows import HOUR, Window, to_ms, utc
+from transforms.windows import HOUR, Window, from_ms, to_ms, utc
 
 BITGET = source("bitget")
 NOW = utc("2026-05-28T10:20")
@@ -189,6 +190,8 @@ def test_every_status_stays_in_the_list_and_only_what_trades_is_asked_about():
     ("field", "value", "reason"),
     [
         ("baseCoin", "10000SATS", "CONVENTION"),
+        ("baseCoin", "ETH", "CONVENTION"),
+        ("symbol", "ETHUSDT_UMCBL", "CONVENTION"),
         ("fundInterval", "", "VALUE"),
         ("launchTime", "soon", "VALUE"),
         ("offTime", "x", "VALUE"),
@@ -241,7 +244,49 @@ def test_an_instrument_that_was_not_asked_for_is_put_aside(endpoint):
     def other(data):
         (data["openInterestList"] if endpoint == OPEN_INTEREST else data)[0]["symbol"] = "BTCUSDT"
 
-    assert set(reasons(decode(endpoint, other))) == {"CONVENTION"}
+    missed = set() if endpoint == FUNDING else {"MISSING"}
+    assert set(reasons(decode(endpoint, other))) == {"CONVENTION"} | missed
+
+
+@pytest.mark.parametrize("endpoint", [OPEN_INTEREST, PRICE, QUOTE])
+def test_a_state_that_does_not_come_is_missed(endpoint):
+    decoded = decode(endpoint, lambda data: (data["openInterestList"] if endpoint == OPEN_INTEREST else data).clear())
+    assert {table.num_rows for table in decoded.tables.values()} == {0}
+    assert reasons(decoded) == ["MISSING"]
+
+
+@pytest.mark.parametrize("endpoint", [OPEN_INTEREST, PRICE, QUOTE, CONTRACTS])
+@pytest.mark.parametrize("stamp", [0, to_ms(utc("2026-05-20T11:00:00"))])
+def test_a_state_out_of_a_cache_is_put_aside(endpoint, stamp):
+    payload = one("bitget", f"{endpoint}.json")
+    tree = json.loads(payload.answer.body) | {"requestTime": stamp}
+    for holder in tree["data"] if isinstance(tree["data"], list) else [tree["data"]]:
+        if "ts" in holder:
+            holder["ts"] = str(stamp)
+    decoded = BITGET.decode(payload.ask, replace(payload.answer, body=json.dumps(tree).encode()))
+    assert {table.num_rows for table in decoded.tables.values()} == {0}
+    assert set(reasons(decoded)) == {"STAMP"}
+
+
+@pytest.mark.parametrize("endpoint", [OPEN_INTEREST, PRICE, QUOTE])
+def test_a_state_is_read_by_the_conventions_of_its_own_instant(endpoint, monkeypatch):
+    """The hour asked for may have begun under other conventions than those in force when the state was taken."""
+    payload = one("bitget", f"{endpoint}.json")
+    changed = utc("2026-05-20T12:00")
+    held = [entry for entry in entries("bitget") if entry.dataset == endpoint]
+    later = [
+        replace(entry, since=changed, value={1: 2}.get(entry.value, entry.value)) for entry in held if entry.what in ("oi_sides", "lag")
+    ]
+    later = [replace(entry, value=2 * HOUR) if entry.what == "lag" else entry for entry in later]
+    table = {(endpoint, entry.what): (entry, *(one for one in later if one.what == entry.what)) for entry in held}
+    before = BITGET.decode(payload.ask, payload.answer)
+    monkeypatch.setattr(conventions, "_of", lambda _source: table)
+    after = BITGET.decode(payload.ask, payload.answer)
+    for name, rows in after.tables.items():
+        (old,), (new,) = before.tables[name].to_pylist(), rows.to_pylist()
+        assert new["known_at"] - new["as_of"] == 2 * HOUR
+        if name == "open_interest":
+            assert (new["oi_sides"], new["open_interest_base"]) == (2, old["open_interest_base"] / 2)
 
 
 def test_c7_the_running_rate_is_a_quote_with_its_own_interval_and_limits():
@@ -351,8 +396,9 @@ def test_documented_rows_fit_the_shapes(recordings):
         endpoint = next((name for mark, name in marks.items() if mark in text), None)
         if endpoint is None or not text.startswith("{") or '"code"' not in text:
             continue
-        series = Series("bitget", endpoint, "BTCUSDT", Window(utc("2020-01-01"), utc("2026-12-01")))
-        at = utc("2026-11-01") if endpoint != QUOTE else utc("2025-01-01")
+        at = utc("2026-11-01") if endpoint in (FUNDING, ACCOUNTS) else from_ms(json.loads(text)["requestTime"])
+        span = Window(at - HOUR, at) if endpoint in (QUOTE, OPEN_INTEREST) else Window(utc("2020-01-01"), at)
+        series = Series("bitget", endpoint, "BTCUSDT", span)
         decoded = BITGET.decode(Ask(series, "api", "/"), Answer(200, text.encode(), at, JSON))
         assert (list(decoded.rejects), list(decoded.notes)) == ([], []), text
         assert decoded.rows > 0

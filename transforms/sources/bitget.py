@@ -271,10 +271,10 @@ def _only_base(endpoint: str, at: datetime) -> None:
 # -- snapshots: as_of is the venue's stamp, never later than the time we asked (PITFALLS A10)
 
 
-def _taken(sieve: Sieve, stamps: Sequence[str], answer: Answer) -> Stamps:
+def _taken(sieve: Sieve, stamps: Sequence[str], ask: Ask, answer: Answer) -> Stamps:
     raw, readable = micros(stamps, common.MILLI)
     sieve.refuse(~readable, "VALUE", lambda i: f"found stamp {stamps[i]!r}, expected Unix milliseconds")
-    return np.minimum(raw, to_us(answer.fetched_at))
+    return common.fresh(sieve, np.minimum(raw, to_us(answer.fetched_at)), ask)
 
 
 def open_interest(ask: Ask, answer: Answer, envelope: shapes.Envelope) -> Decoded:
@@ -283,11 +283,12 @@ def open_interest(ask: Ask, answer: Answer, envelope: shapes.Envelope) -> Decode
     rows = said.open_interest_list
     sieve = Sieve("open_interest", rows)
     common.asked_for(sieve, [row.symbol for row in rows], ask)
-    as_of = _taken(sieve, [said.ts] * len(rows), answer)
+    as_of = _taken(sieve, [said.ts] * len(rows), ask, answer)
     native: Floats = sieve.texts("open_interest_native", [row.size for row in rows])
     sieve.single([as_of], [native])
     asset, multiplier = binance_asset(ask.series.instrument)
-    table = common.interest(sieve, ask, as_of, native, asset=asset, multiplier=multiplier)
+    sieve.rejects += common.unheard(ask, [row.symbol for row in rows], "open_interest")
+    table = common.interest(sieve, ask, as_of, native, asset=asset, multiplier=multiplier, at=answer.fetched_at)
     return Decoded({"open_interest": table}, sieve.rejects, notes)
 
 
@@ -297,14 +298,14 @@ def price(ask: Ask, answer: Answer, envelope: shapes.Envelope) -> Decoded:
     rows = read.rows
     sieve = Sieve("marks", rows, read.rejects)
     common.asked_for(sieve, [row.symbol for row in rows], ask)
-    as_of = _taken(sieve, [row.ts for row in rows], answer)
+    as_of = _taken(sieve, [row.ts for row in rows], ask, answer)
     asset, multiplier = binance_asset(ask.series.instrument)
     mark = sieve.texts("mark_usd", [row.mark_price for row in rows], 1 / multiplier)
     index = sieve.texts("index_usd", [row.index_price for row in rows], 1 / multiplier)
     sieve.single([as_of], [mark, index])
-    return Decoded(
-        {"marks": sieve.table({**common.who(ask, as_of, asset), "mark_usd": mark, "index_usd": index})}, sieve.rejects, read.notes
-    )
+    sieve.rejects += common.unheard(ask, [row.symbol for row in rows], "marks")
+    who = common.who(ask, as_of, asset, answer.fetched_at)
+    return Decoded({"marks": sieve.table({**who, "mark_usd": mark, "index_usd": index})}, sieve.rejects, read.notes)
 
 
 def quote(ask: Ask, answer: Answer, envelope: shapes.Envelope) -> Decoded:
@@ -315,6 +316,7 @@ def quote(ask: Ask, answer: Answer, envelope: shapes.Envelope) -> Decoded:
     as_of = np.full(len(rows), min(envelope.request_time * common.MILLI, to_us(answer.fetched_at)), dtype=np.int64)
     raw, readable = micros([row.next_update for row in rows], common.MILLI)
     for sieve in (quotes, terms):
+        common.fresh(sieve, as_of, ask)
         common.asked_for(sieve, [row.symbol for row in rows], ask)
         hours = sieve.texts("funding_interval_h", [row.funding_rate_interval for row in rows])
         over: Mask = ~readable | (raw <= as_of)
@@ -325,7 +327,8 @@ def quote(ask: Ask, answer: Answer, envelope: shapes.Envelope) -> Decoded:
     lowest = terms.texts("funding_floor_rate", [row.min_funding_rate for row in rows], scale)
     quotes.single([as_of], [rate, hours])
     terms.single([as_of], [hours, cap, lowest])
-    who = common.who(ask, as_of, binance_asset(ask.series.instrument)[0])
+    quotes.rejects += common.unheard(ask, [row.symbol for row in rows], "funding")
+    who = common.who(ask, as_of, binance_asset(ask.series.instrument)[0], answer.fetched_at)
     kind = conventions.text(NAME, QUOTE, "funding_kind", answer.fetched_at)
     tables = {
         "funding": quotes.table({**who, "funding_rate": rate, "funding_kind": kind, "funding_interval_h": hours}),
@@ -341,7 +344,14 @@ def contracts(ask: Ask, answer: Answer, envelope: shapes.Envelope) -> Decoded:
     sieve = Sieve("instruments", rows, read.rejects)
     assets, multipliers = common.named(sieve, [row.base_coin for row in rows], coin)
     symbols = [row.symbol for row in rows]
+    other = [row.symbol != row.base_coin + row.quote_coin for row in rows]  # histories know a contract by its symbol alone
+    sieve.refuse(
+        np.array(other, dtype=np.bool_),
+        "CONVENTION",
+        lambda i: f"{symbols[i]} is listed as {rows[i].base_coin} against {rows[i].quote_coin}",
+    )
     as_of = np.full(len(rows), min(envelope.request_time * common.MILLI, to_us(answer.fetched_at)), dtype=np.int64)
+    common.fresh(sieve, as_of, ask)
     hours = sieve.texts("funding_interval_h", [row.fund_interval for row in rows])
     listed = _instant(sieve, "launchTime", [row.launch_time for row in rows])
     ends = _instant(sieve, "offTime or deliveryTime", [row.off_time if row.off_time not in NEVER else row.delivery_time for row in rows])
