@@ -171,6 +171,8 @@ def test_liquidations_are_a_lower_bound_by_side_of_the_position():
         ("funding-rate-history", {"t": START, "c": 90.0}, "VALUE"),
         ("ohlcv-history", {"t": START, "c": 0, "v": 1}, "VALUE"),
         ("ohlcv-history", {"t": START, "c": 1, "v": 1, "l": -1}, "VALUE"),
+        ("ohlcv-history", {"t": START, "c": 1, "v": 1, "tx": 2**63}, "SHAPE"),
+        ("ohlcv-history", {"t": START, "c": 1, "v": 1, "tx": 10**400}, "SHAPE"),
         ("liquidation-history", {"t": START, "l": 1}, "SHAPE"),
         ("open-interest-history", {"t": START + 3600, "c": 1}, "STAMP"),
         ("open-interest-history", {"t": START + 86_400 * 30, "c": 1}, "STAMP"),

@@ -120,6 +120,13 @@ def test_a_ratio_that_cannot_be_is_put_aside_alone(value):
     assert decoded.tables["long_short"].num_rows == 8
 
 
+def test_a_bucket_of_another_contract_is_in_no_table():
+    decoded = decode(STATS, lambda tree: [row.update(contract="ETH_USDT" if n == 0 else "BTC_USDT") for n, row in enumerate(tree)])
+    assert set(reasons(decoded)) == {(table, "CONVENTION") for table in decoded.tables}
+    first = decode(STATS).tables["open_interest"]["as_of"][0].as_py()
+    assert all(first not in table["as_of"].to_pylist() for table in decoded.tables.values())
+
+
 def test_d3_liquidations_are_of_the_position_in_coins():
     rows = decode(STATS).tables["liquidations"].to_pylist()
     assert [row["long_liquidated_base"] for row in rows] == pytest.approx([0.12, 2.54, 0.0])

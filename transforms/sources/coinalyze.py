@@ -21,7 +21,7 @@ import numpy as np
 
 from transforms import conventions
 from transforms.instruments import COINALYZE_BINANCE, coinalyze_asset
-from transforms.reading import Floats, Mask, Nullable, Seconds, Shape, Sieve, Stamps, from_us, instants, message_error, stamp, to_us
+from transforms.reading import Count, Floats, Mask, Nullable, Seconds, Shape, Sieve, Stamps, from_us, instants, message_error, stamp, to_us
 from transforms.sources.contract import Answer, Ask, Budget, Decoded, Disposition, Instrument, Reject, Series, Source, Unreadable
 from transforms.windows import DAY, HOUR, Window
 
@@ -65,8 +65,8 @@ class Candle(_Bar):
     h: float | None = None
     l: float | None = None
     bv: float | None = None
-    tx: int | None = None
-    btx: int | None = None
+    tx: Count | None = None
+    btx: Count | None = None
 
 
 class History(msgspec.Struct, forbid_unknown_fields=True):
@@ -235,7 +235,8 @@ def _histories(ask: Ask, answer: Answer, target: str) -> Decoded:
     sieve.inside(as_of, ask.series.window, ask.series.step)
     coins = [coinalyze_asset(symbol) for symbol in symbols]
     bars = Bars(ask.series, rows, symbols, as_of, np.array([multiplier for _, multiplier in coins], dtype=np.float64))
-    values = FILL[endpoint](sieve, bars)
+    with np.errstate(over="ignore"):  # what is not finite is refused
+        values = FILL[endpoint](sieve, bars)
     owners = np.array(symbols, dtype=object)
     sieve.single([owners, as_of], [_compared(value) for value in values.values() if isinstance(value, np.ndarray | Nullable)])
     lag = conventions.span("coinalyze", endpoint, "lag", ask.series.window.start)

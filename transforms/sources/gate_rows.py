@@ -91,6 +91,8 @@ def stats(ask: Ask, answer: Answer) -> Decoded:
 
 
 def stamped(sieve: Sieve, rows: Sequence[shapes.Stat], ask: Ask) -> Stamps:
+    """Ends of the buckets, of the contract asked for: where the venue names one, it must be that."""
+    common.asked_for(sieve, [row.contract or ask.series.instrument for row in rows], ask)
     return common.stamped(sieve, [row.time for row in rows], ask, common.SECOND)
 
 
@@ -103,8 +105,8 @@ def holdings(sieve: Sieve, rows: Sequence[shapes.Stat], ask: Ask) -> pa.Table:
     usd = sieve.limits("open_interest_usd", figures([row.open_interest_usd for row in rows]))
     marked = np.array([row.mark_price is not None for row in rows], dtype=np.bool_)
     mark = sieve.limits("mark_usd", fill([row.mark_price for row in rows], marked), valid=marked)
-    ours = native * size * mark
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        ours = native * size * mark
         share = usd / ours
     other = marked & (native > 0.0) & ~((SAME_COUNT[0] <= share) & (share <= SAME_COUNT[1]))
     sieve.refuse(
@@ -235,9 +237,10 @@ def contract(ask: Ask, answer: Answer) -> Decoded:
     scale = conventions.number(SOURCE, ask.series.endpoint, "rate_scale", answer.fetched_at)
     rate = quotes.texts("funding_rate", [row.funding_rate], scale)
     each = quotes.limits("funding_interval_h", np.array([row.funding_interval / 3600]))
-    found = who(ask, as_of)
+    at = answer.fetched_at
+    found = common.who(ask, as_of, asset, at)
     tables = {
-        "open_interest": common.interest(held, ask, as_of, native, asset=asset, multiplier=multiplier, size=size),
+        "open_interest": common.interest(held, ask, as_of, native, asset=asset, multiplier=multiplier, size=size, at=at),
         "marks": marks.table({**found, "mark_usd": mark, "index_usd": index}),
         "funding": quotes.table({**found, "funding_rate": rate, "funding_kind": "quote", "funding_interval_h": each}),
     }

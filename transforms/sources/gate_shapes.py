@@ -52,7 +52,7 @@ class Stat(_Row):
     long_users: msgspec.Raw = _ABSENT
     short_users: msgspec.Raw = _ABSENT
     last_funding_rate: msgspec.Raw = _ABSENT
-    contract: msgspec.Raw = _ABSENT
+    contract: str | None = None
 
 
 class Settlement(_Row):
