@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conformance.answers import PAIRED, decode, each, each_json, outcome, rows_of
+from tests.conformance.answers import ALL, PAIRED, decode, each, each_json, each_source, outcome, rows_of
 from transforms.roster import source
 from transforms.sources.contract import (
     Answer,
@@ -207,6 +208,48 @@ def test_a_number_in_another_dress_is_no_number(payload, data):
     for name, row in rows_of(decoded):
         if name != "instruments":
             assert any(name == other and same_but_for_nulls(row, whole) for other, whole in clean), (name, row)
+
+
+#: what a JSON text may hold where a value is due, as it would come over the wire
+TOKENS = (
+    *("0", "-0", "-0.0", "1e308", "1e400", "1e-400", str(2**63), str(2**64), str(10**30), "9" * 400, "9" * 5000),
+    *('""', '"-0"', '"1e400"', '"\\u0000"', '"\\ud800"', '"9223372036854775808"', f'"{"9" * 3000}"', "true", "[]", "{}"),
+    *('"9999-12-31T23:59:59.999999Z"', '"9999-12-31T23:00:00-14:00"', '"0001-01-01T00:00:00Z"', '"0001-01-01T00:00:00+14:00"'),
+    *("253402300799", "253402300799999", "253402300799999999", '"253402300799"', '"253402300799999"', '"999999999999999999"'),
+)
+
+
+@each_json
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_any_token_in_any_place_is_a_row_that_can_be_read_back_or_a_reason(payload, data):
+    """Neither the decoder, nor the question for the next page, nor the reading of a stamp falls over; nothing lies outside of the present."""
+    tree = json.loads(payload.answer.body)
+    path = data.draw(st.sampled_from(places(tree)), label="path")
+    token = data.draw(st.sampled_from(TOKENS), label="token")
+    _at(tree, path[:-1])[path[-1]] = mark = "a place like no other"
+    body = json.dumps(tree).replace(json.dumps(mark), token).encode()
+    answer = replace(payload.answer, body=body)
+    venue = source(payload.source)
+    assert venue.classify(payload.ask, answer).verb in ("accept", "retry", "reject")
+    venue.follow(payload.ask, answer)
+    decoded = outcome(payload, body)
+    if isinstance(decoded, Decoded):
+        for _, row in rows_of(decoded):
+            assert payload.ask.series.window.start < row["as_of"] <= payload.answer.fetched_at
+            assert not any(math.copysign(1.0, value) < 0.0 for value in row.values() if value == 0.0 and isinstance(value, float))
+
+
+@pytest.mark.parametrize(
+    ("header", "wait"),
+    [("7", 7.0), (" 7 ", 7.0), ("\u00b2", None), ("\u0663", None), ("-1", None), ("", None), ("Wed, 21 Oct 2026 07:28:00 GMT", None)],
+)
+@each_source
+def test_a_wait_that_is_no_number_of_seconds_is_our_own_back_off(name, header, wait):
+    """A header is Latin-1: a superscript two is a digit to Python, and no number."""
+    payload = next(one for one in ALL if one.source == name)
+    verdict = source(name).classify(payload.ask, Answer(503, b"", payload.answer.fetched_at, {"Retry-After": header}))
+    assert (verdict.verb, verdict.wait) == ("retry", wait)
 
 
 def _at(tree: Any, path: tuple[Any, ...]) -> Any:
