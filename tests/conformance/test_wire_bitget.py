@@ -205,6 +205,7 @@ def test_limits_are_a_second_s_for_each_path(market, planned):
 @pytest.mark.recordings
 def test_nobody_recorded_this_venue(recordings):
     """Another venue's recordings under this one's name would confirm themselves."""
-    hosts = venues(RecordedMarket(recordings, frozen(utc("2026-05-20T13:07"))), lambda: 0.0, 1e9)
-    listed = decoded(hosts, BITGET.catalogue(NOW))["instruments"]
+    at = utc("2026-05-20T13:07")
+    hosts = venues(RecordedMarket(recordings, frozen(at)), lambda: 0.0, 1e9)
+    listed = decoded(hosts, BITGET.catalogue(at))["instruments"]
     assert "normal" not in {row["instrument_status"] for row in listed}
