@@ -25,7 +25,7 @@ from transforms.sources import binance_rows as usd
 from transforms.sources import binance_shapes as shapes
 from transforms.sources import rows as common
 from transforms.sources.contract import Answer, Ask, Decoded, Instrument, Series
-from transforms.sources.rows import MILLI, asked_for, fresh, named, stamped, taken, whose
+from transforms.sources.rows import MILLI, asked_for, named, stamped, taken, whose
 from transforms.windows import HOUR, Window, to_ms
 
 SOURCE: Final = usd.SOURCE

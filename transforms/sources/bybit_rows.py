@@ -19,7 +19,7 @@ from transforms.reading import Floats, Mask, Nullable, Read, Shape, Sieve, float
 from transforms.sources import bybit_shapes as shapes
 from transforms.sources import rows as common
 from transforms.sources.contract import Answer, Ask, Decoded, Reject, Series, Unreadable
-from transforms.sources.rows import MILLI, asked_for, fresh, named, optional, or_none, settled, stamped, taken, whose, within
+from transforms.sources.rows import MILLI, asked_for, named, optional, or_none, settled, stamped, taken, whose, within
 
 SOURCE: Final = "bybit"
 LINEAR: Final = "linear"
