@@ -18,6 +18,7 @@ from transforms.windows import Window
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND: Final = timedelta(seconds=1)
+_Span = tuple[int, int]
 
 
 def _seconds(instant: datetime) -> int:
@@ -37,7 +38,7 @@ def by_day(rows: Sequence[Mapping[str, Any]], days: set[date]) -> list[dict[str,
     """One row per (source, endpoint, instrument, day of `days`) that a window with a grid reaches into, in key order.
 
     rows: of `coverage`, any order. `expected` counts the stamps of the day that were ever due, `missing` those the newest answer about them
-    did not hold, `refused` the windows of the day whose newest row had answers that were refused.
+    did not hold, `refused` the refused answers of windows of the day that no later window has covered since.
     """
     series: dict[tuple[str, str, str], list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
@@ -46,7 +47,7 @@ def by_day(rows: Sequence[Mapping[str, Any]], days: set[date]) -> list[dict[str,
     found = []
     for (source, endpoint, instrument), asked in sorted(series.items()):
         states: dict[date, dict[int, bool]] = defaultdict(dict)
-        refused: dict[date, int] = {}
+        refused: dict[date, list[tuple[int, list[_Span]]]] = defaultdict(list)
         for row in sorted(asked, key=lambda one: (one["recorded_at"], one["window_start"])):
             window = Window(row["window_start"], row["window_end"])
             gone = {_seconds(datetime.fromisoformat(text)) for text in json.loads(row["missing_stamps"])}
@@ -58,11 +59,14 @@ def by_day(rows: Sequence[Mapping[str, Any]], days: set[date]) -> list[dict[str,
                 low, high = np.searchsorted(stamps, [_seconds(whole.start), _seconds(whole.end)], side="right")
                 for stamp in stamps[low:high].tolist():
                     states[day][stamp] = stamp not in gone
-                refused[day] = int(row["refused"])
+                span = (max(_seconds(window.start), _seconds(whole.start)), min(_seconds(window.end), _seconds(whole.end)))
+                refused[day] = [(count, left) for count, parts in refused[day] if (left := _outside(parts, span))]
+                refused[day] += [(int(row["refused"]), [span])] * (row["refused"] > 0)
         for day in sorted(states):
             if not states[day]:
                 continue
             missing = sum(not came for came in states[day].values())
+            answers = sum(count for count, _ in refused[day])
             found.append(
                 {
                     "source": source,
@@ -72,12 +76,18 @@ def by_day(rows: Sequence[Mapping[str, Any]], days: set[date]) -> list[dict[str,
                     "expected": len(states[day]),
                     "received": len(states[day]) - missing,
                     "missing": missing,
-                    "refused": refused[day],
-                    "complete": missing == 0 and refused[day] == 0,
+                    "refused": answers,
+                    "complete": missing == 0 and answers == 0,
                     "date": day,
                 }
             )
     return found
+
+
+def _outside(parts: Sequence[_Span], span: _Span) -> list[_Span]:
+    """What of `parts` lies outside `span`."""
+    pieces = [piece for start, end in parts for piece in ((start, min(end, span[0])), (max(start, span[1]), end))]
+    return [(start, end) for start, end in pieces if start < end]
 
 
 #: steps of the grids that sources declare, s; each divides the next

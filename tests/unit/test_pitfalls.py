@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 
@@ -80,6 +81,18 @@ def test_b4_overlapping_windows_of_another_width_count_each_stamp_once():
     assert [(one["expected"], one["complete"]) for one in by_day(rows, touched(rows))] == [(24, True), (24, True)]
     refused = [*rows, asked(Window(utc("2026-05-02T23:00"), utc("2026-05-03")), at="2026-06-03", refused=1)]
     assert [one["complete"] for one in by_day(refused, touched(refused))] == [True, False]
+
+
+def test_b4_a_refused_part_of_a_day_is_not_healed_by_another_part():
+    """Live a day is twenty-four windows: what was refused at noon stays refused until noon is answered."""
+    hours = [Window(due - HOUR, due) for due in Window.day(date(2026, 5, 1)).grid(HOUR)]
+    rows = [asked(hour, at=f"{hour.end:%Y-%m-%dT%H:%M}", refused=2 if n == 11 else 0) for n, hour in enumerate(hours)]
+    (day,) = by_day(rows, touched(rows))
+    assert (day["missing"], day["refused"], day["complete"]) == (0, 2, False)
+    for again, left in ((hours[12], 2), (hours[11], 0)):
+        rows.append(asked(again, at=f"2026-06-0{3 - left}"))
+        (day,) = by_day(rows, touched(rows))
+        assert (day["refused"], day["complete"]) == (left, left == 0)
 
 
 @pytest.mark.parametrize("name", SOURCES)
