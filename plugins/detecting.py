@@ -37,7 +37,8 @@ def inspect(
     """Run every detector over core tables (the rows that arrived and `lookback` before them, all revisions, any order).
 
     arrived: decoded rows before the merge. coverage: rows of ops.coverage of this load. since: findings that end before it are old news
-    and are left out. A row that is suspect for two reasons is in both masks.
+    and are left out. A row that is suspect for two reasons is in both masks; one that came before the proof was complete is in none: a
+    history asked for at once is judged as it would have been hour by hour.
     """
     found = find_all(Inputs(tables, arrived or {}, coverage))
     if since is not None:
@@ -49,7 +50,7 @@ def inspect(
 def _masks(tables: Mapping[str, pa.Table], found: Sequence[Finding], consequence: Consequence) -> dict[str, dict[str, Bools]]:
     masks: dict[str, dict[str, Bools]] = {}
     for name, code in sorted({(one.table, one.reason_code) for one in found if one.consequence == consequence and one.table in tables}):
-        mask = suspect(name, tables[name], [one for one in found if one.reason_code == code], consequence)
+        mask = suspect(name, tables[name], [one for one in found if one.reason_code == code], consequence, proved=True)
         if mask.any():
             masks.setdefault(name, {})[code] = mask
     return masks

@@ -321,7 +321,9 @@ def load(lake: Lake, bundles: Iterable[str], run_id: str, subject: str) -> ledge
         verdicts = gate.gate(fresh)
         now = datetime.now(UTC)
         stored = {name: part.rows.filter(pa.array(~part.fresh)) for name, part in merged.items()}
-        judged = suspecting.judge(lake, {name: one.passed for name, one in verdicts.items()}, stored, run_id, now)
+        coverage = ledger.rows_table("coverage", [row | {"run_id": run_id} for row in batch.coverage()])
+        arrived = {name: pa.concat_tables(pieces) for name, pieces in batch.tables.items()}
+        judged = suspecting.judge(lake, {name: one.passed for name, one in verdicts.items()}, stored, run_id, now, arrived, coverage)
         batch.quarantine += judged.aside
         held = {}
         for name, part in merged.items():

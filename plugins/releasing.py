@@ -18,7 +18,7 @@ from plugins.fetcher import Fetched
 from plugins.lake import Lake
 from plugins.loading import commit, loaded, merge_in, note
 from transforms.roster import source as source_of
-from transforms.rulings import Rulings, is_released, released, row_id, ruled
+from transforms.rulings import Rulings, is_released, released, row_id, ruled, typed
 from transforms.schema import arrow_schema
 from transforms.sources.contract import Unreadable
 from transforms.tables import TABLES, Table
@@ -122,21 +122,8 @@ def _restored(entry: Entry) -> pa.Table:
     lacking = [one.name for one in schema if one.name not in said or (said[one.name] is None and not one.nullable)]
     if lacking:
         raise DecisionRefused(f"{entry}: it has no {', '.join(lacking)}; ask the source again, or reject it")
-    row = {one.name: _typed(said[one.name], one.type) for one in schema}
+    row = {one.name: typed(said[one.name], one.type) for one in schema}
     return pa.Table.from_pylist([row | {"revision": 0}], schema=schema)
-
-
-def _typed(value: Any, kind: pa.DataType) -> Any:
-    """Inverse of `plain`."""
-    if value is None:
-        return None
-    if pa.types.is_timestamp(kind):
-        return datetime.fromisoformat(value)
-    if pa.types.is_date(kind):
-        return date.fromisoformat(value)
-    if pa.types.is_floating(kind):
-        return float(value)
-    return bytes.fromhex(value) if pa.types.is_binary(kind) else value
 
 
 def _answers(lake: Lake, parts: Sequence[Entry]) -> dict[str, list[Fetched]]:

@@ -1,8 +1,9 @@
 """The detectors between the gate and the commit: what passes the gate row by row may still come from a broken source.
 
 Suspect rows are put aside under SUSPECT, the detector's own code first in the detail, or carry the code as a flag; both are findings in
-`ops.findings`. Judged are the rows that arrive, beside what the lake holds before them: a row is judged once, with what was known when it
-came. What is in core stays there; a finding about it is written all the same, for a person to decide.
+`ops.findings`. Judged are the rows that arrive, beside what the lake holds before them, in core and under SUSPECT: a defect that lasts is
+judged against what was sound before it, not against a gap. A row is judged once, with what was known when it came. What is in core stays
+there; a finding about it is written all the same, for a person to decide.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import pyarrow.compute as pc
 
 from plugins import detecting
 from plugins.lake import Lake
-from transforms.detectors import DETECTORS
-from transforms.rulings import plain, row_id
+from transforms.detectors import DETECTORS, InventedHistory
+from transforms.rulings import plain, row_id, typed
+from transforms.schema import arrow_schema, empty
 from transforms.tables import TABLES
 from transforms.windows import Window
 
@@ -37,15 +39,29 @@ class Judged:
     findings: pa.Table | None = None
 
 
-def judge(lake: Lake, passed: Mapping[str, pa.Table], kept: Mapping[str, pa.Table], run_id: str, now: datetime) -> Judged:
-    """Judge what passed the gate. kept: rows of the same days that core holds already. Nothing is written."""
+def judge(
+    lake: Lake,
+    passed: Mapping[str, pa.Table],
+    kept: Mapping[str, pa.Table],
+    run_id: str,
+    now: datetime,
+    arrived: Mapping[str, pa.Table] | None = None,
+    coverage: pa.Table | None = None,
+) -> Judged:
+    """Judge what passed the gate. kept: rows of the same days that core holds already. Nothing is written.
+
+    arrived, coverage: decoded rows of this load before the merge, and its rows of ops.coverage.
+    """
     ours = {name: rows for name, rows in passed.items() if name in _SEEN and rows.num_rows}
     if not ours:
         return Judged(dict(passed))
     spans = [pc.min_max(rows.column("date")).as_py() for rows in ours.values()]
     first, last = min(span["min"] for span in spans), max(span["max"] for span in spans)
-    tables = {name: _beside(lake, name, (first, last), ours.get(name), kept.get(name)) for name in sorted(_beside_whom(ours))}
-    found = detecting.inspect(tables, run_id, now, since=Window.day(first).start)
+    aside = _suspects(lake)
+    tables = {
+        name: _beside(lake, name, (first, last), ours.get(name), kept.get(name), aside.get(name)) for name in sorted(_beside_whom(ours))
+    }
+    found = detecting.inspect(tables, run_id, now, arrived=arrived, coverage=coverage, since=Window.day(first).start)
     judged = Judged(dict(passed), [], found.findings)
     for name, rows in ours.items():
         own = slice(tables[name].num_rows - rows.num_rows, None)
@@ -61,15 +77,46 @@ def _beside_whom(ours: Mapping[str, pa.Table]) -> set[str]:
     return {name for one in DETECTORS if set(one.reads) & set(ours) for name in one.reads if name in TABLES}
 
 
-def _beside(lake: Lake, name: str, days: tuple[date, date], fresh: pa.Table | None, kept: pa.Table | None) -> pa.Table:
-    """What core holds of a table from the look-back on, and behind it the rows that arrive."""
+def _suspects(lake: Lake) -> dict[str, pa.Table]:
+    """Rows put aside as suspect, by table. Not those of an invented history: what they are compared with is in core."""
+    said: dict[str, list[Mapping[str, Any]]] = {}
+    for row in lake.read("quarantine", columns=("target", "detail", "row_json"), where={"reason_code": CODE}).to_pylist():
+        if row["target"] in _SEEN and not row["detail"].startswith(f"{InventedHistory.reason_code}:"):
+            said.setdefault(row["target"], []).append(json.loads(row["row_json"]))
+    found = {}
+    for name, rows in said.items():
+        schema = arrow_schema(TABLES[name])
+        whole = [{one.name: typed(row[one.name], one.type) for one in schema} for row in rows if all(n in row for n in schema.names)]
+        found[name] = pa.Table.from_pylist(whole, schema=schema)
+    return found
+
+
+def _holes(name: str, aside: pa.Table, days: tuple[date, date], others: pa.Table) -> pa.Table:
+    """The rows put aside in a span whose keys nothing else has: what was released or said otherwise since is judged instead."""
+    inside = pc.and_(pc.greater_equal(aside.column("date"), days[0]), pc.less_equal(aside.column("date"), days[1]))
+    near = aside.filter(inside)
+    if near.num_rows == 0:
+        return empty(TABLES[name])
+    keys = TABLES[name].key
+    stamps = pc.unique(near.column("as_of"))
+    same = others.filter(pc.is_in(others.column("as_of"), value_set=stamps)).select(keys).to_pylist()
+    taken = {tuple(row.values()) for row in same}
+    places = [n for n, row in enumerate(near.select(keys).to_pylist()) if tuple(row.values()) not in taken]
+    return near.take(pa.array(places, type=pa.int64()))
+
+
+def _beside(
+    lake: Lake, name: str, days: tuple[date, date], fresh: pa.Table | None, kept: pa.Table | None, aside: pa.Table | None
+) -> pa.Table:
+    """What the lake holds of a table from the look-back on, and behind it the rows that arrive."""
     first, last = days[0] - detecting.lookback(name) - timedelta(days=1), days[1]
     held = lake.read(name, days=(first, last))
     if kept is not None and kept.num_rows:  # the merge has looked at these days: what it read is what they hold
         span = pc.min_max(kept.column("date")).as_py()
         inside = pc.and_(pc.greater_equal(held.column("date"), span["min"]), pc.less_equal(held.column("date"), span["max"]))
         held = pa.concat_tables([held.filter(pc.invert(inside)), kept])
-    return held if fresh is None else pa.concat_tables([held, fresh])
+    rows = held if fresh is None else pa.concat_tables([held, fresh])
+    return rows if aside is None else pa.concat_tables([_holes(name, aside, (first, last), rows), rows])
 
 
 def _any(masks: Mapping[str, np.ndarray], count: int) -> np.ndarray:

@@ -37,6 +37,19 @@ def plain(value: Any) -> Any:
     return value.hex() if isinstance(value, bytes) else value
 
 
+def typed(value: Any, kind: pa.DataType) -> Any:
+    """Inverse of `plain` for a column of this type."""
+    if value is None:
+        return None
+    if pa.types.is_timestamp(kind):
+        return datetime.fromisoformat(value)
+    if pa.types.is_date(kind):
+        return date.fromisoformat(value)
+    if pa.types.is_floating(kind):
+        return float(value)
+    return bytes.fromhex(value) if pa.types.is_binary(kind) else value
+
+
 def _sha256(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
 

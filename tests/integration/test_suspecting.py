@@ -22,7 +22,8 @@ def test_a_dead_feed_is_put_aside_and_a_release_brings_it_back(pipeline):
     assert all("DEAD_FEED: " in entry.detail for entry in entries)
     found = lake.read("findings").to_pylist()
     assert {(row["detector"], row["table_name"], row["consequence"]) for row in found} == {("dead_feed", "candles", "quarantine")}
-    assert sum(row["rows_affected"] for row in found) == len(entries)
+    assert sum(row["rows_affected"] for row in found) == 23, "the finding names all equal rows"
+    assert sorted(entry.at.hour for entry in entries) == [0, 21, 22, 23], "put aside are those that came when it was twenty hours long"
     accounts(lake)
 
     again = steps.load([bundle], "k", "again")

@@ -14,7 +14,7 @@ from transforms.detectors.units import RateUnitBreak, UnitBreak
 from transforms.detectors.vintages import DuplicatedMidnight, InventedHistory
 from transforms.detectors.whole import SidesBesideTotal, TotalBelowPart
 
-__all__ = ["DETECTORS", "Consequence", "Detector", "Finding", "Inputs", "find_all", "suspect", "to_table"]
+__all__ = ["DETECTORS", "Consequence", "Detector", "Finding", "Inputs", "InventedHistory", "find_all", "suspect", "to_table"]
 
 DETECTORS: Final[tuple[Detector, ...]] = (
     UnitBreak(),

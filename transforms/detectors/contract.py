@@ -38,7 +38,8 @@ class Finding:
 
     series: "column=value" that narrows the instrument to one series, or "" for all its rows. observed, expected: the number that broke the
     rule and what the rule wanted, in the unit the detail names. factor: what to multiply the suspect values by, NaN where no
-    factor repairs them. known_at: when the rows that prove it were known.
+    factor repairs them. known_at: when the rows that prove it were known. proved_as_of: stamp of the row that completed the proof (rows
+    before it were in use when it came); 0 where each row proves itself.
     """
 
     detector: str
@@ -58,6 +59,7 @@ class Finding:
     expected: float
     factor: float
     rows: int
+    proved_as_of: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,7 @@ class Told:
     consequence: Consequence
     detail: str
     known: Ints | None = None
+    proof: Ints | None = None
 
 
 def findings(detector: Detector, held: Lines, told: Told, *, split: bool = True) -> list[Finding]:
@@ -213,6 +216,7 @@ def findings(detector: Detector, held: Lines, told: Told, *, split: bool = True)
                 wanted,
                 factor,
                 end - row + 1,
+                0 if told.proof is None else int(told.proof[row]),
             )
         )
     return found
@@ -223,10 +227,11 @@ def constant(held: Lines, value: float) -> Floats:
     return np.full(len(held.as_of), value)
 
 
-def suspect(table: str, rows: pa.Table, found: Sequence[Finding], consequence: Consequence | None = None) -> Bools:
+def suspect(table: str, rows: pa.Table, found: Sequence[Finding], consequence: Consequence | None = None, *, proved: bool = False) -> Bools:
     """Which rows of a core table a list of findings speaks of; consequence: only findings of that one.
 
     Rows: any order, all columns. A finding names source, venue, instrument, span and, where it has one, the series.
+    proved: only those that came when the proof was complete, which is all that a judge of arriving rows could have stopped.
     """
     mask = np.zeros(rows.num_rows, dtype=bool)
     wanted = [one for one in found if one.table == table and (consequence is None or one.consequence == consequence)]
@@ -245,7 +250,9 @@ def suspect(table: str, rows: pa.Table, found: Sequence[Finding], consequence: C
         if n is None:
             continue
         a, b = starts[n], starts[n + 1]
-        first, last = a + np.searchsorted(when[a:b], (one.window_start, one.window_end), "right")
+        first, last = a + np.searchsorted(
+            when[a:b], (max(one.window_start, one.proved_as_of - 1 if proved else 0), one.window_end), "right"
+        )
         hit = order[first:last]
         if one.series:
             if one.series not in series:

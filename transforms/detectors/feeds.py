@@ -74,10 +74,12 @@ class DeadFeed(Detector):
         for table, columns in LIVING.items():
             held = lines(inputs, table, columns)
             count = runs(held.values[columns[0]] == 0, held.first)
-            bad, known = _reached(count, count >= rule.zeros, held.known)
+            bad, known, proof = _reached(count, count >= rule.zeros, held)
             detail = f"{columns[0]} of {{instrument}} is 0 row after row: the feed is dead or the field was renamed"
             found += findings(
-                self, held, Told(bad, held.values[columns[0]], constant(held, np.nan), constant(held, np.nan), "quarantine", detail, known)
+                self,
+                held,
+                Told(bad, held.values[columns[0]], constant(held, np.nan), constant(held, np.nan), "quarantine", detail, known, proof),
             )
         for table, columns in MOVING.items():
             held = lines(inputs, table, columns)
@@ -85,10 +87,12 @@ class DeadFeed(Detector):
             count = runs(still & (held.values[columns[0]] != 0), held.first)
             begin = held.as_of[np.maximum(0, np.arange(len(count)) - count)] if len(count) else held.as_of
             long = (held.as_of - begin >= rule.constant_h * HOUR_US) & (count >= rule.constant_rows)
-            bad, known = _reached(count, long, held.known)
+            bad, known, proof = _reached(count, long, held)
             detail = f"{columns[0]} of {{instrument}} stays at {{observed:.6g}} for {rule.constant_h:g} h and longer"
             found += findings(
-                self, held, Told(bad, held.values[columns[0]], constant(held, np.nan), constant(held, np.nan), "quarantine", detail, known)
+                self,
+                held,
+                Told(bad, held.values[columns[0]], constant(held, np.nan), constant(held, np.nan), "quarantine", detail, known, proof),
             )
         return found
 
@@ -117,22 +121,24 @@ class CarriedForward(Detector):
             seen = begin - far + 1
             share = (total[begin + 1] - total[far] + 1.0) / (seen + 2.0)
             long = (seen >= rule.least) & (count >= rule.shortest) & (count * np.log(share) < np.log(rule.chance))
-            bad, known = _reached(count, long, held.known)
+            bad, known, proof = _reached(count, long, held)
             detail = f"{columns[0]} of {{instrument}} repeats {{observed:.6g}} more often than it ever does: carried forward"
             found += findings(
-                self, held, Told(bad, held.values[columns[0]], constant(held, np.nan), constant(held, np.nan), "flag", detail, known)
+                self, held, Told(bad, held.values[columns[0]], constant(held, np.nan), constant(held, np.nan), "flag", detail, known, proof)
             )
         return found
 
 
-def _reached(count: Ints, long: Bools, known: Ints) -> tuple[Bools, Ints]:
-    """Rows of runs that became long, with the instant at which they did. Once long, a run stays so."""
+def _reached(count: Ints, long: Bools, held: Lines) -> tuple[Bools, Ints, Ints]:
+    """Rows of runs that became long, when that was known, and the stamp at which they did. Once long, a run stays so."""
+    known = held.known
     if len(count) == 0:
-        return count > 0, known
+        return count > 0, known, held.as_of
     place = np.arange(len(count))
     run = np.cumsum((count <= 1) | (count == 0))  # number of the run; rows that are in none have their own
     first = np.full(run[-1] + 1, len(count), dtype=np.int64)
     np.minimum.at(first, run[long], place[long])
     at = first[run]
     bad = (count > 0) & (at < len(count))
-    return bad, np.where(bad, np.maximum(known, known[np.minimum(at, len(count) - 1)]), known)
+    at = np.minimum(at, len(count) - 1)
+    return bad, np.where(bad, np.maximum(known, known[at]), known), np.where(bad, held.as_of[at], 0)

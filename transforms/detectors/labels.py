@@ -112,7 +112,7 @@ class LabelShift(Detector):
         """lags_h: tried besides one step of the series to either side."""
         bad = np.zeros(len(held.as_of), dtype=bool)
         observed, expected = constant(held, np.nan), constant(held, np.nan)
-        known = held.known.copy()
+        known, proof = held.known.copy(), np.zeros(len(held.as_of), dtype=np.int64)
         for n, m in pairs:
             a, b = int(held.starts[n]), int(held.starts[n + 1])
             c, d = int(other.starts[m]), int(other.starts[m + 1])
@@ -142,11 +142,19 @@ class LabelShift(Detector):
             nearest = np.minimum.accumulate(np.where(shifted, at, b - a)[::-1])[::-1]
             doubt = (nearest < b - a) & (nearest - at < rows)
             onset = np.minimum(nearest, b - a - 1)
+            # and what comes while the newest judged row is shifted
+            newest = np.searchsorted(own + int(lags.max()), own, "right") - 1
+            after = (newest >= 0) & shifted[np.maximum(newest, 0)]
+            onset = np.where(after & ~doubt, np.maximum(newest, 0), onset)
+            doubt |= after
             bad[a:b] |= doubt
+            proof[a:b] = np.where(doubt, held.as_of[a:b][onset] + int(lags.max()), proof[a:b])
             observed[a:b] = np.where(doubt, labelled[onset], observed[a:b])
             expected[a:b] = np.where(doubt, best[onset], expected[a:b])
             known[a:b] = np.where(doubt, np.maximum(held.known[a:b], sure[onset]), known[a:b])
-        told = Told(bad, observed, expected, constant(held, np.nan), "quarantine" if consequence == "quarantine" else "flag", detail, known)
+        told = Told(
+            bad, observed, expected, constant(held, np.nan), "quarantine" if consequence == "quarantine" else "flag", detail, known, proof
+        )
         return findings(self, held, told, split=False)
 
     def _phase(self, inputs: Inputs) -> list[Finding]:
@@ -164,7 +172,7 @@ class LabelShift(Detector):
             count = count * np.where(np.nan_to_num(held.before(off.astype(float), back)) > 0, 1, 0)
         sure = count > 0
         bad = sure.copy()
-        known = held.known.copy()
+        known, proof = held.known.copy(), np.zeros(len(held.as_of), dtype=np.int64)
         for back in range(1, self.rule.settlements + 1):
             bad[:-back] |= sure[back:] & (held.track[back:] == held.track[:-back])
             known[:-back] = np.where(sure[back:] & ~sure[:-back], np.maximum(known[:-back], held.known[back:]), known[:-back])
@@ -172,9 +180,10 @@ class LabelShift(Detector):
         first_sure = np.flatnonzero(sure)
         if len(begin):
             known[begin] = held.known[first_sure[np.searchsorted(first_sure, begin)]]
+            proof[begin] = held.as_of[first_sure[np.searchsorted(first_sure, begin)]]
         seen = np.mod(hour, 24).astype(float)
         detail = "settlements of {instrument} begin to fall on hour {observed:g} of the day: the venue settles from hour {expected:g} on"
-        return findings(self, held, Told(bad, seen, wanted, constant(held, np.nan), "quarantine", detail, known), split=False)
+        return findings(self, held, Told(bad, seen, wanted, constant(held, np.nan), "quarantine", detail, known, proof), split=False)
 
 
 def _settlement_hours(held: Lines) -> Floats:

@@ -137,9 +137,9 @@ class UnitBreak(Detector):
             near = (np.abs(apart - np.log(factor)) < np.log(rule.witness_ratio)) & usable
             count = runs(near, held.first)
             bad = _since(count, rule.agree)
-            sure = _known_when(count, rule.agree, known)
+            sure, proof = _known_when(count, rule.agree, known), _known_when(count, rule.agree, held.as_of)
             told = Told(
-                bad, values, other, constant(held, 1 / factor), "quarantine" if consequence == "quarantine" else "flag", detail, sure
+                bad, values, other, constant(held, 1 / factor), "quarantine" if consequence == "quarantine" else "flag", detail, sure, proof
             )
             found += findings(self, held, told)
         return found
