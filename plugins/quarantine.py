@@ -121,7 +121,7 @@ def decide(lake: Lake, choice: Choice, decision: str, why: str, who: str, run_id
         mine = [entry for entry in chosen if entry.quarantine_id not in known.by_id]
         done = Decided(mine)
         if decision == "release" and mine:
-            done.rows, done.days = release(lake, mine, known, now, run_id)
+            done.rows, done.days = release(lake, mine, known, now, run_id, named=bool(choice.quarantine_id))
         outcome.rows_decoded = outcome.rows_core = sum(done.rows.values())
         outcome.remark([f"{who}: {why}", str(done)])
         said = {"decision": decision, "decision_reason": why, "decided_by": who, "run_id": run_id, "recorded_at": now, "date": now.date()}

@@ -66,9 +66,9 @@ def bundles_of(lake: Lake, shas: Sequence[str]) -> dict[str, str]:
 
 
 def release(
-    lake: Lake, mine: Sequence[Entry], known: Decisions, now: datetime, run_id: str
+    lake: Lake, mine: Sequence[Entry], known: Decisions, now: datetime, run_id: str, *, named: bool
 ) -> tuple[dict[str, int], dict[str, list[date]]]:
-    """Put the rows of the entries into core; returns how many, and the days they lie in, by table.
+    """Put the rows of the entries into core; returns how many, and the days they lie in, by table. named: a person gave the id itself.
 
     Raises DecisionRefused with everything that stands against it; then nothing was changed.
     """
@@ -78,7 +78,8 @@ def release(
         table = pa.concat_tables([one for _, one in found])
         parts[name] = merge_in(lake, name, [released(table, now)], Decisions())
         fresh[name] = parts[name].rows.filter(pa.array(parts[name].fresh))
-        faults += _standing(TABLES[name], found, parts[name].rows, fresh[name], now)
+        faults += _standing(TABLES[name], found, parts[name].rows, fresh[name], now) + _rivals(TABLES[name], found)
+        faults += [] if named else _answered_since(TABLES[name], found, parts[name].rows.filter(pa.array(~parts[name].fresh)))
     for name, verdict in gate.gate({name: some for name, some in fresh.items() if some.num_rows}).items():
         faults += _against(name, fresh[name], verdict.rejected, rows[name])
     if faults:
@@ -189,6 +190,36 @@ def _standing(table: Table, found: Sequence[tuple[Entry, pa.Table]], merged: pa.
         elif not set(_ids(table, rows)) <= new | let:
             faults.append(f"{entry}: {table.identifier} holds this value already, there is nothing to release; reject it to close it")
     return faults
+
+
+Key = tuple[Any, ...]
+
+
+def _keys(table: Table, rows: pa.Table) -> list[Key]:
+    return [tuple(row.values()) for row in rows.select(list(table.key)).to_pylist()]
+
+
+def _rivals(table: Table, found: Sequence[tuple[Entry, pa.Table]]) -> list[str]:
+    """Entries that claim a key another one claims too: released at one moment, neither would stand before the other."""
+    claimed: dict[Key, Entry] = {}
+    faults = []
+    for entry, rows in found:
+        rival = next((claimed[key] for key in _keys(table, rows) if claimed.setdefault(key, entry) is not entry), None)
+        if rival is not None:
+            faults.append(f"{entry}: it claims the same key as {rival}; release the right one by its id and reject the other")
+    return faults
+
+
+def _answered_since(table: Table, found: Sequence[tuple[Entry, pa.Table]], stored: pa.Table) -> list[str]:
+    """Entries whose source gave core another word in a later answer: a filter does not overrule that."""
+    newest: dict[Key, datetime] = {}
+    for key, asked in zip(_keys(table, stored), stored.column("fetched_at").to_pylist(), strict=True):
+        newest[key] = max(newest.get(key, asked), asked)
+    return [
+        f"{entry}: the source has said otherwise since, asked {later:%Y-%m-%d %H:%M} UTC; release it by its id if it is right, or reject it"
+        for entry, rows in found
+        if (later := max((newest[key] for key in _keys(table, rows) if key in newest), default=entry.fetched_at)) > entry.fetched_at
+    ]
 
 
 def _against(name: str, fresh: pa.Table, rejected: Sequence[Any], found: Sequence[tuple[Entry, pa.Table]]) -> list[str]:

@@ -162,6 +162,27 @@ def test_deciding_twice_or_on_the_unknown_says_what_was_found_and_what_to_do(pip
     assert lake.read("decisions").num_rows == 1
 
 
+def test_a_filter_releases_no_rivals_and_overrules_no_later_word(pipeline):
+    """Two versions of one bar, released at one moment, would be ordered by their hashes; and what was mended since would be undone unseen."""
+    lake = pipeline()
+    for day, high in ((6, "100.5"), (7, "100.6")):
+        steps.load([klines(lake, {5: {HIGH: high}}, at(f"2026-05-0{day}T00:00:00"), f"r{day}")], "k", high)
+    older, newer = sorted(still_open(lake), key=lambda one: one.fetched_at)
+    assert older.at == newer.at
+    with pytest.raises(DecisionRefused, match="claims the same key"):
+        decide(lake, Choice(table="candles"), "release", "why", "ana", "run-1")
+    decide(lake, Choice(older.quarantine_id), "reject", "an early word", "ana", "run-2")
+    steps.load([klines(lake, {}, at("2026-05-08T00:00:00"), "r8")], "k", "mended")
+    mended = bars(lake)
+    assert len(mended) == 24
+    with pytest.raises(DecisionRefused, match="said otherwise since, asked 2026-05-08 00:00 UTC"):
+        decide(lake, Choice(table="candles"), "release", "why", "ana", "run-3")
+    assert bars(lake) == mended
+    decide(lake, Choice(newer.quarantine_id), "release", "the venue confirmed this very bar", "ana", "run-4")
+    assert [row["high_usd"] for row in bars(lake) if row["as_of"] == newer.at] == [mended[5]["high_usd"], 100.6]
+    accounts(lake)
+
+
 def test_a_rejected_row_stays_out_for_good(pipeline, monkeypatch):
     """Also when the gate would take it: the row is put aside again, its window is no longer open."""
     lake = pipeline()
