@@ -46,6 +46,8 @@ NATIVE_UNITS: Final = ("base", "contracts", "usd")
 PAYOFFS: Final = ("linear", "inverse", "quanto")
 CONTRACT_UNITS: Final = ("base", "usd")
 FUNDING_KINDS: Final = ("settlement", "quote")
+POSITION_SIDES: Final = ("long", "short")
+PRICE_KINDS: Final = ("bankruptcy", "average", "mark", "trade")
 OPTION_TYPES: Final = ("call", "put")
 SETTLEMENTS: Final = ("coin", "usd")
 #: what a daily number of a chain counts; whose addresses are an exchange's is the source's opinion

@@ -23,6 +23,8 @@ from transforms.columns import (
     NATIVE_UNITS,
     OPTION_TYPES,
     PAYOFFS,
+    POSITION_SIDES,
+    PRICE_KINDS,
     RATIO_METRICS,
     REGIMES,
     RISK_STATES,
@@ -208,15 +210,13 @@ VOCABULARY: Final[dict[str, Column]] = _columns(
         allowed=("full", "floor"),
     ),
     Column("trade_id", "string", "", "the venue's id of the trade; where it gives none, its stamp, side, price, size and ordinal"),
-    Column(
-        "position_side", "string", "", "side of the position that was closed, not of the order that closed it", allowed=("long", "short")
-    ),
+    Column("position_side", "string", "", "side of the position that was closed, not of the order that closed it", allowed=POSITION_SIDES),
     Column(
         "price_kind",
         "string",
         "",
-        "bankruptcy = where the position's margin was gone; average = of the fills; mark = the venue's mark price",
-        allowed=("bankruptcy", "average", "mark"),
+        "bankruptcy = where the position's margin was gone; average = of the fills; mark = the venue's mark price; trade = of one executed trade",
+        allowed=PRICE_KINDS,
     ),
     Column("amount_base", "float", "base coin", "amount of the order in coins; of contracts counted in USD at price_usd", minimum=0.0),
     # instruments

@@ -14,25 +14,14 @@ import numpy as np
 from sandbox.limits import Credits
 from sandbox.market import DAY_MS, HOUR_MS, Chain, Market
 from sandbox.options import date_word
+from sandbox.wire.deribit_futures import CURRENCIES, KINDS, Perpetuals, Refused, one_of, stamp_of
 from sandbox.wire.reply import JSON, Query, Reply, Venue, json_rows
 
-#: what `currency` may be; only coins have coin-settled options and a volatility index
-CURRENCIES: Final = ("BTC", "ETH", "USDC", "USDT", "EURR")
-KINDS: Final = ("future", "option", "spot", "future_combo", "option_combo")
 #: the venue also knows 1 and 60 (seconds), which lie below the grid of either market: refused here as an invalid resolution
 RESOLUTIONS: Final = {"3600": HOUR_MS, "43200": 12 * HOUR_MS, "1D": DAY_MS}
 PAGE: Final = 1000
 COST: Final = 500.0
 WORKING_US: Final = 1_500
-
-
-class Refused(Exception):
-    """An error of the venue; `data` says more."""
-
-    def __init__(self, code: int, message: str, data: Mapping[str, str] | None = None, status: int = 400) -> None:
-        super().__init__(message)
-        self.error = {"message": message, **({"data": data} if data else {}), "code": code}
-        self.status = status
 
 
 class Deribit:
@@ -46,6 +35,9 @@ class Deribit:
             "/public/get_book_summary_by_currency": self.book_summary,
             "/public/get_volatility_index_data": self.volatility_index,
         }
+        self.perpetuals = Perpetuals(market)
+        for method in ("get_instruments", "get_funding_rate_history", "get_last_trades_by_instrument_and_time"):
+            self.routes[f"/public/{method}"] = lambda params, method=method: self._answer(getattr(self.perpetuals, method)(params))  # type: ignore[misc]
 
     def answer(self, query: Query) -> Reply:
         try:
@@ -75,9 +67,14 @@ class Deribit:
     # methods
 
     def book_summary(self, params: Mapping[str, str]) -> Reply:
-        """Options only; a replayed chain carries the instants at which it was captured. Unknown of a trade is null, as without a trade."""
-        currency = _one_of(params, "currency", CURRENCIES)
-        kind = _one_of(params, "kind", KINDS) if "kind" in params else "option"
+        """Options, or futures of a simulated market; a replayed chain carries the instants at which it was captured.
+
+        Unknown of a trade is null, as without a trade.
+        """
+        currency = one_of(params, "currency", CURRENCIES)
+        kind = one_of(params, "kind", KINDS) if "kind" in params else "option"
+        if kind == "future":
+            return self._answer(self.perpetuals.summaries(currency))
         chain = self.market.option_chain(currency) if kind == "option" else None
         if chain is None:
             return self._answer(b"[]")
@@ -85,9 +82,9 @@ class Deribit:
 
     def volatility_index(self, params: Mapping[str, str]) -> Reply:
         """The newest thousand bars of the range, ascending; `continuation` is the stamp of the newest one that found no place."""
-        currency = _one_of(params, "currency", CURRENCIES)
-        start, end = _stamp(params, "start_timestamp"), _stamp(params, "end_timestamp")
-        step = RESOLUTIONS[_one_of(params, "resolution", tuple(RESOLUTIONS))]
+        currency = one_of(params, "currency", CURRENCIES)
+        start, end = stamp_of(params, "start_timestamp"), stamp_of(params, "end_timestamp")
+        step = RESOLUTIONS[one_of(params, "resolution", tuple(RESOLUTIONS))]
         rows = self.market.volatility_index(currency, step, start, end)
         page = rows.take(slice(-PAGE, None))
         onward = str(int(rows.at[-PAGE - 1])) if len(rows) > PAGE else "null"
@@ -130,24 +127,6 @@ def spelled(coin: str, expiry_ms: int, strike: float, *, call: bool) -> str:
     ('BTC-3MAY26-77500-P', 'XRP_USDC-3MAY26-0d55-C')
     """
     return f"{coin}-{date_word(expiry_ms)}-{f'{strike:.10g}'.replace('.', 'd')}-{'C' if call else 'P'}"
-
-
-def _one_of(params: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str:
-    found = params.get(name)
-    if found is None:
-        raise Refused(-32602, "Invalid params", {"reason": "value required", "param": name})
-    if found not in allowed:
-        raise Refused(-32602, "Invalid params", {"reason": f"invalid {name}", "param": name})
-    return found
-
-
-def _stamp(params: Mapping[str, str], name: str) -> int:
-    found = params.get(name)
-    if found is None:
-        raise Refused(-32602, "Invalid params", {"reason": "value required", "param": name})
-    if not found.isdecimal() or len(found) > 15:
-        raise Refused(-32602, "Invalid params", {"reason": "must be an integer", "param": name})
-    return int(found)
 
 
 def hosts(market: Market, clock: Callable[[], float], scale: float) -> dict[str, Venue]:

@@ -157,7 +157,7 @@ def test_refusals_are_errors_of_the_protocol(hosts, path, params, status, code, 
 
 def test_other_kinds_and_stablecoins_hold_nothing_here(hosts):
     assert told(hosts, f"/public/{CHAIN}", currency="USDC", kind="option")["result"] == []
-    assert told(hosts, f"/public/{CHAIN}", currency="BTC", kind="future")["result"] == []
+    assert told(hosts, f"/public/{CHAIN}", currency="BTC", kind="future_combo")["result"] == []
     assert told(hosts, "/public/get_time")["result"] == NOW_MS
 
 

@@ -15,6 +15,7 @@ from transforms.reading import to_us
 from transforms.roster import source
 from transforms.sources.contract import Answer, Ask, Series, Unreadable
 from transforms.sources.deribit import CHAIN, CURRENCIES, DVOL, PASSING
+from transforms.sources.deribit_futures import FUNDING
 from transforms.windows import HOUR, Window, from_ms, to_ms, utc
 
 DERIBIT = source("deribit")
@@ -265,12 +266,13 @@ def test_chains_are_asked_for_only_about_now(end, asked):
         assert ask.target == f"/public/{CHAIN}?currency={series.instrument}&kind=option"
 
 
-def test_history_is_of_the_index_alone_from_its_first_month_on_and_up_to_now():
-    assert {series.endpoint for series in planned("2026-01-01", "2026-02-01")} == {DVOL}
-    assert planned("2020-01-01", "2021-03-01") == []
+def test_history_is_of_the_index_and_of_funding_from_their_first_months_on_and_up_to_now():
+    assert {series.endpoint for series in planned("2026-01-01", "2026-02-01")} == {DVOL, FUNDING}
+    assert planned("2018-01-01", "2019-05-01") == []
+    assert {series.endpoint for series in planned("2020-01-01", "2021-03-01")} == {FUNDING}
     whole = planned("2020-01-01", "2026-07-01")
     assert {series.window for series in whole if series.endpoint == DVOL} == {Window(utc("2021-03-01"), NOW)}
-    assert [series.instrument for series in whole] == ["BTC-DVOL", "ETH-DVOL", "BTC", "ETH"]
+    assert [series.instrument for series in whole if series.endpoint in (CHAIN, DVOL)] == ["BTC-DVOL", "ETH-DVOL", "BTC", "ETH"]
 
 
 def test_thirteen_months_of_hours_are_ten_pages_and_within_the_budget():

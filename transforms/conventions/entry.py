@@ -52,7 +52,7 @@ class Entry:
         rate_scale, share_scale, volatility_scale   served value times this = fraction
         funding_kind        settlement = paid, quote = displayed; `funding_interval_h` = hours a rate covers, None = nobody can say
         settlement_hour     hour of the UTC day, modulo the interval, at which the venue pays funding; all its contracts keep to it
-        liquidation_sides   "position" or "order": whose side the word names; `price_kind` = bankruptcy | average | mark
+        liquidation_sides   "position" or "order": whose side the word names; `price_kind` = bankruptcy | average | mark | trade
         completeness        "full" or "floor"; `throttle` = the shortest span between two messages where the feed drops the rest
         history_since       the first instant served; `history_depth` = how far back from now the endpoint goes
     """

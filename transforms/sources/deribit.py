@@ -1,4 +1,4 @@
-"""Deribit: option chains as they stand, and the history of its volatility index DVOL.
+"""Deribit: option chains as they stand, the history of its volatility index DVOL, and its perpetuals (deribit_futures.py).
 
 A chain is served for now only and nobody publishes its past, so an hour nobody asked in has none. All rows of one answer are of one
 instant, the one at which the venue sent it (`usOut`); the rows' own stamps lie some milliseconds before. Which option a row speaks of is
@@ -25,6 +25,7 @@ import numpy as np
 
 from transforms import conventions
 from transforms.reading import Sieve, Stamps, instants, stamp, to_us
+from transforms.sources import deribit_futures as futures
 from transforms.sources import deribit_shapes as shapes
 from transforms.sources import rows as common
 from transforms.sources.contract import Answer, Ask, Budget, Decoded, Disposition, Instrument, Reject, Series, Source, Unreadable
@@ -96,8 +97,13 @@ class Deribit(Source):
     name = SOURCE_NAME
     hosts: Mapping[str, str] = {"api": "https://www.deribit.com/api/v2"}
     #: the venue lets 20 requests a second through (500 of 10,000 credits each) and cuts off who spends more; a quarter of it is plenty
-    budgets: Mapping[str, Budget] = {"default": Budget(5, 1)}
-    endpoints: Mapping[str, str] = {CHAIN: "option_chain", DVOL: "volatility_index"}
+    #: a listing changes slowly, and the venue counts get_instruments dearer than others: how much was not read, so it is asked gently
+    budgets: Mapping[str, Budget] = {"default": Budget(5, 1), "instruments": Budget(4, 40)}
+    endpoints: Mapping[str, str] = {CHAIN: "option_chain", DVOL: "volatility_index", **futures.TABLES}
+    also: Mapping[str, tuple[str, ...]] = {futures.FUTURES: ("marks",)}
+    listing: Sequence[Mapping[str, tuple[str, ...]]] = (
+        {"payoff": ("inverse",), "contract_type": (futures.PERPETUAL,), "instrument_status": ("open",)},
+    )
 
     # -- what to ask
 
@@ -110,13 +116,18 @@ class Deribit(Source):
         if start < end and Window(start, end).grid(HOUR):
             for currency in CURRENCIES:
                 yield Series(self.name, DVOL, f"{currency}{DVOL_SUFFIX}", Window(start, end), HOUR)
+        yield from futures.plan(window, now)
         if now - window.end <= SNAPSHOT_REACH:
+            yield from futures.plan_now(window)
             for currency in CURRENCIES:
                 yield Series(self.name, CHAIN, currency, window)
 
     def asks(self, series: Series) -> Iterator[Ask]:
         if series.endpoint == CHAIN:
             yield Ask(series, "api", f"/public/{CHAIN}", (("currency", series.instrument), ("kind", "option")))
+            return
+        if series.endpoint in futures.TABLES:
+            yield from futures.asks(series)
             return
         if series.endpoint != DVOL:
             raise ValueError(f"deribit has no endpoint {series.endpoint!r}; it has {', '.join(self.endpoints)}")
@@ -137,6 +148,8 @@ class Deribit(Source):
 
     def follow(self, ask: Ask, answer: Answer) -> Ask | None:
         """Pages are cut to what the venue serves at once; should it serve less, it says from where to go on, backwards in time."""
+        if ask.series.endpoint == futures.TAPE:
+            return futures.follow(ask, answer)
         if ask.series.endpoint != DVOL:
             return None
         try:
@@ -307,5 +320,9 @@ def volatility(ask: Ask, _answer: Answer, envelope: shapes.Envelope) -> Decoded:
     return Decoded({"volatility_index": table}, sieve.rejects, [*notes, *read.notes])
 
 
-DECODERS: Final[Mapping[str, Callable[[Ask, Answer, shapes.Envelope], Decoded]]] = {CHAIN: chain, DVOL: volatility}
+DECODERS: Final[Mapping[str, Callable[[Ask, Answer, shapes.Envelope], Decoded]]] = {
+    CHAIN: chain,
+    DVOL: volatility,
+    **futures.DECODERS,
+}
 SOURCE: Final = Deribit()
