@@ -314,10 +314,22 @@ def test_a11_zero_open_interest_is_put_aside_and_the_mark_stays():
     assert decoded.tables["marks"].num_rows == 1
 
 
-def test_a_perpetual_that_is_not_served_is_noted():
+def test_a_perpetual_that_is_not_served_is_missing():
     decoded = decode(futures.FUTURES, lambda tree: tree["result"].pop(1))
-    assert decoded.rows == 0
-    assert "BTC-PERPETUAL is not among the 2" in decoded.notes[0]
+    assert not any(table.num_rows for table in decoded.tables.values())
+    assert [one.reason_code for one in decoded.rejects] == ["MISSING"]
+    assert "BTC-PERPETUAL is not among the 2" in decoded.rejects[0].detail
+
+
+def test_a_state_from_before_its_window_is_put_aside():
+    def old(tree):
+        for row in tree["result"]:
+            row["creation_timestamp"] -= 7_200_000
+        tree["usOut"] -= 7_200_000_000
+
+    decoded = decode(futures.FUTURES, old)
+    assert not any(table.num_rows for table in decoded.tables.values())
+    assert {one.reason_code for one in decoded.rejects} == {"STAMP"}
 
 
 def test_a_listing_tells_perpetuals_from_dated_futures():

@@ -59,6 +59,8 @@ CLOSED: Final[Mapping[tuple[str, str], str]] = {
     ("maker", "sell"): "short",
     ("maker", "buy"): "long",
 }
+#: "391044210"; of other coins "ETH-391044210"
+_TRADE: Final = re.compile(r"(?:[A-Z0-9_]+-)?[0-9]{1,20}", re.ASCII)
 _NAME: Final = re.compile(r"([A-Z0-9]+)(?:_[A-Z]+)?-(?:PERPETUAL|[1-9][0-9]?[A-Z]{3}[0-9]{2})", re.ASCII)
 
 
@@ -172,6 +174,10 @@ def tape(ask: Ask, _answer: Answer, envelope: shapes.Envelope) -> Decoded:
         "CONVENTION",
         lambda i: f"found direction {read.rows[i].direction!r}, liquidation {read.rows[i].liquidation!r}; declared are {', '.join(FLAGS)}",
     )
+    unnamed = np.array([_TRADE.fullmatch(row.trade_id) is None for row in read.rows], dtype=np.bool_)
+    whole.refuse(
+        unnamed, "CONVENTION", lambda i: f"found trade_id {read.rows[i].trade_id!r}; one is digits, with the coin before a dash or without"
+    )
     forced = [(row, who) for row, kept in zip(read.rows, whole.keep, strict=True) if kept for who in FLAGS.get(row.liquidation or "", ())]
     for what, word in (("native_unit", "usd"), ("liquidation_sides", "order")):
         if (found := conventions.text(SOURCE, TAPE, what, at)) != word:  # type: ignore[arg-type]
@@ -224,6 +230,7 @@ def summary(ask: Ask, answer: Answer, envelope: shapes.Envelope) -> Decoded:
             "STAMP",
             lambda i: f"a row of {stamp(own[i])} in an answer of {stamp(sent)}, more than {SNAPSHOT_WIDTH} apart",
         )
+        common.fresh(sieve, as_of, ask)
     native = stock.limits("open_interest_native", np.array([row.open_interest for row in rows], dtype=np.float64))
     stock.single([as_of], [native])
     asset = future_asset(ask.series.instrument)
@@ -232,8 +239,10 @@ def summary(ask: Ask, answer: Answer, envelope: shapes.Envelope) -> Decoded:
     index = marks.limits("index_usd", np.array([row.estimated_delivery_price for row in rows], dtype=np.float64))
     marks.single([as_of], [mark, index])
     table = marks.table({**common.who(ask, as_of, asset), "mark_usd": mark, "index_usd": index})
-    absent = [] if rows or not read.rows else [f"{ask.series.instrument} is not among the {len(read.rows)} futures that were served"]
-    return Decoded({"open_interest": stocks, "marks": table}, [*stock.rejects, *marks.rejects], [*read.notes, *absent])
+    if not rows and not stock.rejects:
+        detail = f"{ask.series.instrument} is not among the {len(read.rows)} futures that were served"
+        stock.rejects.append(Reject("open_interest", "MISSING", detail, ask.target))
+    return Decoded({"open_interest": stocks, "marks": table}, [*stock.rejects, *marks.rejects], read.notes)
 
 
 def listing(ask: Ask, answer: Answer, envelope: shapes.Envelope) -> Decoded:
@@ -253,7 +262,7 @@ def listing(ask: Ask, answer: Answer, envelope: shapes.Envelope) -> Decoded:
         ),
     )
     size = sieve.limits("contract_size", np.array([row.contract_size for row in rows], dtype=np.float64))
-    as_of = np.full(len(rows), min(envelope.us_out, to_us(answer.fetched_at)), dtype=np.int64)
+    as_of = common.fresh(sieve, np.full(len(rows), min(envelope.us_out, to_us(answer.fetched_at)), dtype=np.int64), ask)
     words = {
         "base_asset": [row.base_currency for row in rows],
         "quote_asset": [row.quote_currency for row in rows],
