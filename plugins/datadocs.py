@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from plugins import gate
 from plugins.lake import Lake
@@ -35,11 +36,11 @@ _TEMPLATES: Final = Path(__file__).parent / "templates"
 
 def newest(verdicts: pa.Table) -> list[dict[str, Any]]:
     """Of each table the verdicts of the run that judged it last."""
-    rows = verdicts.to_pylist()
-    last: dict[str, Any] = {}
-    for row in rows:
-        last[row["table_name"]] = max(row["recorded_at"], last.get(row["table_name"], row["recorded_at"]))
-    return [row for row in rows if row["recorded_at"] == last[row["table_name"]]]
+    last = verdicts.group_by("table_name").aggregate([("recorded_at", "max")])
+    names, stamps = last.column("table_name"), last.column("recorded_at_max")
+    newest_of = stamps.take(pc.index_in(verdicts.column("table_name"), names))
+    found: list[dict[str, Any]] = verdicts.filter(pc.equal(verdicts.column("recorded_at"), newest_of)).to_pylist()
+    return found
 
 
 def offline(page: str, depth: int) -> str:

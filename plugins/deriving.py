@@ -38,12 +38,10 @@ def sources_of(spec: Spec, cadence: str) -> tuple[str, ...]:
     return voices(spec.cadence(cadence))
 
 
-def asked_until(lake: Lake, source: str) -> datetime | None:
+def asked_until(lake: Lake, source: str, now: datetime) -> datetime | None:
     """How far a source was asked, whatever came back: the index is derived up to here, with stale inputs where nothing came."""
     measured = [name for name, table in TABLES.items() if table.layer == "core" and not table.snapshot]
-    ends = lake.read("coverage", columns=("window_end",), where={"source": source, "target": measured}).column("window_end")
-    found: datetime | None = pc.max(ends).as_py()
-    return found
+    return ledger.latest(lake, "coverage", "window_end", now, {"source": source, "target": measured})
 
 
 def domain(known: Partitions, spec: Spec, cadence: str, until: datetime | None) -> Window | None:
@@ -105,7 +103,7 @@ def plans(lake: Lake, spec: Spec) -> list[Plan]:
     known = ledger.partitions(lake)
     found = []
     for cadence in CADENCES:
-        span = domain(known, spec, cadence, asked_until(lake, spec.cadence(cadence).sources[0]))
+        span = domain(known, spec, cadence, asked_until(lake, spec.cadence(cadence).sources[0], lake.settings.clock()))
         open_days = stale(known, spec, cadence, span) if span else {}
         if span and open_days:
             window = Window(Window.day(min(open_days)).start, min(Window.day(max(open_days)).end, span.end))

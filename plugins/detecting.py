@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from transforms.detectors import DETECTORS, Consequence, Finding, Inputs, find_all, suspect, to_table
+from transforms.detectors import DETECTORS, Consequence, Detector, Finding, Inputs, find_all, suspect, to_table
 from transforms.estimators import Bools
 
 
@@ -20,9 +20,10 @@ class Inspected(NamedTuple):
     flag: dict[str, dict[str, Bools]]
 
 
-def lookback(table: str) -> timedelta:
-    """How much of a core table before the rows that arrived the detectors need."""
-    return timedelta(hours=max((one.lookback_h for one in DETECTORS if table in one.reads), default=0.0))
+def wanted(arriving: Mapping[str, pa.Table]) -> dict[Detector, timedelta]:
+    """The detectors that rows that arrive (by table) are something to, and how much history before these rows each needs."""
+    asked = {one: one.back(arriving) for one in DETECTORS}
+    return {one: timedelta(hours=back) for one, back in asked.items() if back is not None}
 
 
 def inspect(
@@ -33,14 +34,15 @@ def inspect(
     arrived: Mapping[str, pa.Table] | None = None,
     coverage: pa.Table | None = None,
     since: datetime | None = None,
+    detectors: Sequence[Detector] = DETECTORS,
 ) -> Inspected:
-    """Run every detector over core tables (the rows that arrived and `lookback` before them, all revisions, any order).
+    """Run detectors over core tables (the rows that arrived and what each `wanted` before them, all revisions, any order).
 
     arrived: decoded rows before the merge. coverage: rows of ops.coverage of this load. since: findings that end before it are old news
     and are left out. A row that is suspect for two reasons is in both masks; one that came before the proof was complete is in none: a
     history asked for at once is judged as it would have been hour by hour.
     """
-    found = find_all(Inputs(tables, arrived or {}, coverage))
+    found = find_all(Inputs(tables, arrived or {}, coverage), detectors)
     if since is not None:
         first = int(since.timestamp() * 1_000_000)
         found = [one for one in found if one.window_end >= first]

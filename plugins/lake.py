@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import cached_property, partial, reduce
 from operator import and_
 from typing import TYPE_CHECKING, Any, Final
@@ -23,7 +23,7 @@ from pyarrow import dataset
 from pyarrow.fs import S3FileSystem
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
-from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThan, GreaterThanOrEqual, LessThanOrEqual, Or
+from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, EqualTo, GreaterThan, GreaterThanOrEqual, LessThanOrEqual, Or
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table as IcebergTable
@@ -45,7 +45,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 from plugins.errors import CommitConflict, LakeRefused, LakeUnreachable
 from plugins.lakefiles import file_system
 from transforms.rulings import RELEASED
-from transforms.schema import arrow_schema, empty, in_key_order
+from transforms.schema import ARROW, arrow_schema, empty, in_key_order
 from transforms.tables import TABLES, Table
 from transforms.vocabulary import Kind
 
@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 
 #: tries of one commit: nine venues that answer at once append to the same table of evidence
 COMMITS: Final = 25
+ALWAYS: Final = AlwaysTrue()
+Spans = Mapping[str, tuple[datetime | None, datetime | None]]
 EPOCH_DAY: Final = date(1970, 1, 1)
 EMPTY: Final[dict[pa.DataType, object]] = {pa.int64(): 0, pa.string(): "", pa.bool_(): False}
 TYPES: Final[Mapping[Kind, IcebergType]] = {
@@ -112,6 +114,18 @@ def plain_errors(endpoint: str) -> Iterator[None]:
 
 def _span(days: tuple[date, date]) -> BooleanExpression:
     return And(GreaterThanOrEqual("date", days[0].isoformat()), LessThanOrEqual("date", days[1].isoformat()))
+
+
+def _within(spans: Spans) -> BooleanExpression:
+    """Columns between two instants, ends included; None is no end."""
+    low = [GreaterThanOrEqual(column, first.isoformat()) for column, (first, _) in spans.items() if first is not None]
+    high = [LessThanOrEqual(column, last.isoformat()) for column, (_, last) in spans.items() if last is not None]
+    return reduce(And, [*low, *high], ALWAYS)
+
+
+def _inside(column: str, first: datetime | None, last: datetime | None) -> list[pc.Expression]:
+    low = [pc.field(column) >= pa.scalar(first, ARROW["instant"])] if first is not None else []
+    return low + ([pc.field(column) <= pa.scalar(last, ARROW["instant"])] if last is not None else [])
 
 
 def _equals(column: str, value: str | Sequence[str]) -> pc.Expression:
@@ -218,9 +232,13 @@ class Lake:
         days: tuple[date, date] | None = None,
         columns: Sequence[str] | None = None,
         where: Mapping[str, str | Sequence[str]] | None = None,
+        between: Spans | None = None,
         restated: bool = False,
     ) -> pa.Table:
         """Rows of a table: whole days `[first, last]`, chosen columns, columns equal to a value or to one of several.
+
+        `between`: instants of a column within `[first, last]`, None = no end. Files that by their statistics hold none are not opened: so what
+        is wanted of a table of evidence does not cost its age.
 
         `restated`: only files that may hold a revision above 0 or a released row (whole days: the rows before them are in the same file).
         """
@@ -228,8 +246,9 @@ class Lake:
         chosen = tuple(columns) if columns is not None else table.columns
         schema = arrow_schema(table, chosen)
         matching = [_equals(column, value) for column, value in (where or {}).items()]
+        matching += [one for column, ends in (between or {}).items() for one in _inside(column, *ends)]
         with plain_errors(self.settings.s3_endpoint):
-            files = self._files(name, days, restated=restated)
+            files = self._files(name, days, between or {}, restated=restated)
             if not files:
                 return empty(table, chosen)
             # pyiceberg plans; pyarrow reads, in half the time that pyiceberg's own reader takes for many small files
@@ -239,11 +258,13 @@ class Lake:
             found = source.to_table(columns=list(chosen), filter=reduce(and_, matching) if matching else None)
         return _filled(found, schema)
 
-    def _files(self, name: str, days: tuple[date, date] | None, *, restated: bool = False) -> list[tuple[str, int]]:
+    def _files(self, name: str, days: tuple[date, date] | None, between: Spans, *, restated: bool = False) -> list[tuple[str, int]]:
         """Data files of the current snapshot that hold these days: path as `self.files` wants it, and size (which saves asking for it)."""
         scan = self.iceberg(name).scan(selected_fields=("date",))
         if days is not None:
             scan = scan.filter(_span(days))
+        if between:
+            scan = scan.filter(_within(between))
         if restated:  # by the files' own statistics, without opening them
             scan = scan.filter(Or(GreaterThan("revision", 0), GreaterThanOrEqual("flags", RELEASED)))
         tasks = list(scan.plan_files())
@@ -279,10 +300,22 @@ class Lake:
 
         self._commit(name, write)
 
-    def compact(self, name: str, files: int = 24) -> int:
-        """Rewrite days that lie in more than `files` files (small appends of evidence) into one each; returns how many days."""
-        counts = Counter(task.file.partition[0] for task in self.iceberg(name).scan(selected_fields=("date",)).plan_files())
-        crowded = [EPOCH_DAY + timedelta(days=day) if isinstance(day, int) else day for day, count in counts.items() if count > files]
+    def uuid(self, name: str) -> str:
+        """Identity of the table: another after it was dropped and made again."""
+        return str(self.iceberg(name).metadata.table_uuid)
+
+    def days(self, name: str) -> Counter[date]:
+        """How many files each day of a table lies in."""
+        found = Counter(task.file.partition[0] for task in self.iceberg(name).scan(selected_fields=("date",)).plan_files())
+        return Counter({EPOCH_DAY + timedelta(days=day) if isinstance(day, int) else day: count for day, count in found.items()})
+
+    def compact(self, name: str, files: int = 24, closed: date | None = None, most: int = 14) -> int:
+        """Rewrite days that lie in many files (small appends of evidence) into one each, the newest `most` of them; returns how many days.
+
+        Many: more than `files`, and of days before `closed`, to which nobody adds any more, more than one.
+        """
+        crowded = [day for day, count in self.days(name).items() if count > (1 if closed is not None and day < closed else files)]
+        crowded = sorted(crowded, reverse=True)[:most]
 
         def write(day: date, table: IcebergTable) -> None:
             whole = EqualTo("date", day.isoformat())
@@ -292,6 +325,19 @@ class Lake:
         for day in crowded:
             self._commit(name, partial(write, day))
         return len(crowded)
+
+    def expire(self, name: str, before: datetime) -> int:
+        """Forget snapshots made before an instant, except the one in force; returns how many. The table's rows do not change.
+
+        Metadata name every snapshot and are read and written whole at each commit, so they would grow by every hour. Files that only forgotten
+        snapshots held stay in the store (docs/adr/0021).
+        """
+        limit = int(before.timestamp() * 1000)
+        metadata = self.iceberg(name).metadata
+        old = [one for one in metadata.snapshots if one.timestamp_ms < limit and one.snapshot_id != metadata.current_snapshot_id]
+        if old:
+            self._commit(name, lambda table: table.maintenance.expire_snapshots().older_than(before).commit())
+        return len(old)
 
     def _commit(self, name: str, write: Callable[[IcebergTable], None]) -> None:
         """Run one write on the table's newest state; a faster writer means one more try on top of what it wrote."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from plugins.lake import Lake
 from transforms import conventions
@@ -23,6 +25,14 @@ from transforms.windows import Window
 
 #: Sources publish late and mend gaps for some days: for so long a window with missing stamps is asked again.
 HEALING: Final = timedelta(days=3)
+
+
+#: How far back the newest of something is looked for before everything is.
+LATE: Final = timedelta(days=3)
+
+
+#: Object that holds which entries of `ops.partitions` are in force.
+SETTLED: Final = "ledger/partitions_in_force.parquet"
 
 
 def rows_table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -108,16 +118,27 @@ def recorded(lake: Lake, step: str, subject: str, run_id: str, window: Window | 
                 raise
 
 
+def latest(lake: Lake, table: str, column: str, now: datetime, where: Mapping[str, str | Sequence[str]] | None = None) -> datetime | None:
+    """The newest instant in a column, of rows with some values: looked for in files of late first, for there it nearly always is."""
+    for since in (now - LATE, None):
+        found: datetime | None = pc.max(
+            lake.read(table, columns=(column,), where=where, between={column: (since, None)}).column(column)
+        ).as_py()
+        if found is not None:
+            return found
+    return None
+
+
 # -- coverage
 
 
-def covered(lake: Lake, source: str) -> dict[tuple[str, str], list[Window]]:
-    """Windows that need not be asked again, by (endpoint, instrument), in order of start.
+def covered(lake: Lake, source: str, since: datetime | None = None) -> dict[tuple[str, str], list[Window]]:
+    """Windows that end after `since` and need not be asked again, by (endpoint, instrument), in order of start.
 
     Complete ones; and ones that were answered in full with stamps missing when they were older than HEALING: then the source has no more.
     """
     names = ("endpoint", "instrument", "window_start", "window_end", "complete", "refused", "recorded_at")
-    stored = lake.read("coverage", columns=names, where={"source": source})
+    stored = lake.read("coverage", columns=names, where={"source": source}, between={"window_end": (since, None)})
     found: dict[tuple[str, str], list[Window]] = defaultdict(list)
     for row in stored.to_pylist():
         if row["complete"] or (row["refused"] == 0 and row["window_end"] < row["recorded_at"] - HEALING):
@@ -227,13 +248,14 @@ def _holes(stamps: Sequence[datetime], window: Window, longest: timedelta | None
 
 def note_coverage_days(lake: Lake) -> int:
     """Bring the coverage ledger up to date for the days that were asked about since it was written last; returns the days rewritten."""
-    told = pc.max(lake.read("coverage_days", columns=("recorded_at",)).column("recorded_at")).as_py()
-    rows = lake.read("coverage").to_pylist()
+    told = latest(lake, "coverage_days", "recorded_at", datetime.now(UTC))
+    rows = lake.read("coverage", between={"recorded_at": (told, None)}).to_pylist()
     days = touched([row for row in rows if told is None or row["recorded_at"] > told])
     if not days:
         return 0
     first, last = Window.day(min(days)).start, Window.day(max(days)).end
-    near = [row for row in rows if row["window_end"] > first and row["window_start"] < last]
+    near = lake.read("coverage", between={"window_end": (first, None), "window_start": (None, last)}).to_pylist()
+    near = [row for row in near if row["window_end"] > first and row["window_start"] < last]
     newest = max(row["recorded_at"] for row in rows)
     fresh = pa.Table.from_pylist(
         [row | {"recorded_at": newest} for row in by_day(near, days)], schema=arrow_schema(TABLES["coverage_days"])
@@ -273,7 +295,49 @@ def note_partitions(lake: Lake, run_id: str, rows: Iterable[tuple[str, str, date
 
 def partitions(lake: Lake) -> dict[tuple[str, str, date], tuple[str, str]]:
     """(content hash, inputs hash) in force by (table, subject, day)."""
-    stored = lake.read("partitions", columns=("table_name", "subject", "day", "content_sha256", "inputs_sha256", "recorded_at"))
-    stored = stored.sort_by([("recorded_at", "ascending")])
-    columns = [stored.column(name).to_pylist() for name in ("table_name", "subject", "day", "content_sha256", "inputs_sha256")]
+    settled, since = _settled(lake)
+    return _by_key(settled) | _by_key(_recorded(lake, since, date.max))
+
+
+_ENTRY: Final = ("table_name", "subject", "day", "content_sha256", "inputs_sha256")
+
+
+def _recorded(lake: Lake, first: date, last: date) -> pa.Table:
+    """Entries recorded on the days `[first, last]`, in order of recording."""
+    return lake.read("partitions", days=(first, last), columns=(*_ENTRY, "recorded_at")).sort_by("recorded_at").select(_ENTRY)
+
+
+def _by_key(entries: pa.Table) -> dict[tuple[str, str, date], tuple[str, str]]:
+    """The last of each (table, subject, day)."""
+    columns = [entries.column(name).to_pylist() for name in _ENTRY]
     return {(table, subject, day): (content, inputs) for table, subject, day, content, inputs in zip(*columns, strict=True)}
+
+
+def _settled(lake: Lake) -> tuple[pa.Table, date]:
+    """What was in force at the start of a day of recording, as `settle_partitions` left it, and that day; nothing where it left nothing."""
+    if SETTLED in lake.keys(SETTLED):
+        found = pq.read_table(io.BytesIO(lake.get(SETTLED)))
+        said = found.schema.metadata
+        if said[b"table_uuid"].decode() == lake.uuid("partitions"):  # of this table, not of one that lay here before it was dropped
+            return found, date.fromisoformat(said[b"since"].decode())
+    return pa.table({name: [] for name in _ENTRY}), date.min
+
+
+def settle_partitions(lake: Lake, today: date) -> None:
+    """Keep what is in force of all entries recorded before yesterday in one object, once a day: the ledger grows by every hour, what is in force by
+    the day. The ledger stays as it is; without the object all of it is read.
+    """
+    before, since = _settled(lake)
+    until = today - timedelta(days=1)
+    if since >= until:
+        return
+    held = _by_key(before) | _by_key(_recorded(lake, since, until - timedelta(days=1)))
+    if not held:
+        return
+    columns = [pa.array(part) for part in zip(*((*key, *said) for key, said in held.items()), strict=True)]
+    rows = pa.table(dict(zip(_ENTRY, columns, strict=True))).replace_schema_metadata(
+        {"table_uuid": lake.uuid("partitions"), "since": until.isoformat()}
+    )
+    sink = io.BytesIO()
+    pq.write_table(rows, sink, compression="zstd")
+    lake.put(SETTLED, sink.getvalue(), "application/vnd.apache.parquet")

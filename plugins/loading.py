@@ -42,11 +42,8 @@ def ask(lake: Lake, settings: Settings, name: str, window: Window, run_id: str, 
     """Ask one source for one window and store the answers; returns the bundles' keys. Bad answers never raise: they are evidence too."""
     source = source_of(name)
     with ledger.recorded(lake, "fetch", name, run_id, window) as outcome:
-        known = {} if again else ledger.with_twins(ledger.covered(lake, name), source.twins)
         fetched: list[Fetched] = []
         now = settings.clock()
-        if rewritten:
-            known = ledger.without_rewritten(known, source.rewrites, now)
         catalogue = source.catalogue(now)
         instruments: list[Instrument] = []
         if catalogue is not None:
@@ -58,7 +55,12 @@ def ask(lake: Lake, settings: Settings, name: str, window: Window, run_id: str, 
             if any(one.disposition.verb != "accept" for one in listed):  # refused or down: its silence is a gap, not a delisting
                 known_before = remembered(lake, settings, source)
                 instruments = [*instruments, *(one for one in known_before if one.instrument not in {i.instrument for i in instruments})]
-        series = [part for one in source.plan(window, instruments, now) if (part := ledger.open_part(one, known)) is not None]
+
+        def still_open(planned: Sequence[Series]) -> list[Series]:
+            known = {} if again or not planned else _proved(lake, source, planned, now if rewritten else None)
+            return [part for one in planned if (part := ledger.open_part(one, known)) is not None]
+
+        series = still_open(source.plan(window, instruments, now))
         log.info("%s: %d series open in %s", name, len(series), window)
         if not series and not fetched:
             return []
@@ -66,7 +68,7 @@ def ask(lake: Lake, settings: Settings, name: str, window: Window, run_id: str, 
         substitute = getattr(source, "plan_blocked", None)
         if substitute and any(one.disposition.reason_code == "HTTP_BLOCKED" for one in fetched):
             outcome.partly(f"{name} refuses this location: its archive is asked instead")
-            fetched += _fetch(settings, source, [p for s in substitute(window, instruments, now) if (p := ledger.open_part(s, known))])
+            fetched += _fetch(settings, source, still_open(substitute(window, instruments, now)))
         rejected = [one for one in fetched if one.disposition.verb != "accept"]
         absent = [one for one in rejected if one.answer.status == 404]  # a file that was never published is a gap, not a fault of the run
         refused = [one for one in rejected if one.answer.status != 404]
@@ -78,6 +80,12 @@ def ask(lake: Lake, settings: Settings, name: str, window: Window, run_id: str, 
         if not series and not rejected:
             return []  # nothing was open: the catalogue alone is no news
         return recorder.store(lake, name, fetched, run_id)
+
+
+def _proved(lake: Lake, source: Source, planned: Sequence[Series], rewritten_by: datetime | None) -> dict[tuple[str, str], list[Window]]:
+    """The windows that planned series need not ask for; `rewritten_by`: now, where what the source says anew is to be asked again."""
+    known = ledger.with_twins(ledger.covered(lake, source.name, min(one.window.start for one in planned)), source.twins)
+    return known if rewritten_by is None else ledger.without_rewritten(known, source.rewrites, rewritten_by)
 
 
 def _fetch(settings: Settings, source: Source, series: Sequence[Series]) -> list[Fetched]:

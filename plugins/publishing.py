@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 PREFIX: Final = "published"
 MANIFEST: Final = f"{PREFIX}/_manifest.json"
 STATE: Final = "report/state.txt"
+SNAPSHOTS: Final = timedelta(days=7)  #: how long a superseded snapshot can still be read
+EVIDENCE: Final = timedelta(days=7)  #: how much of the evidence the report shows, back from its newest day
 PUTS: Final = 8  #: objects under way at once
 PUBLISHED: Final = tuple(name for name, table in TABLES.items() if table.published)
 
@@ -129,6 +131,15 @@ def views(lake: Lake) -> str:
     return "\n".join(lines) + "\n"
 
 
+def keep_small(lake: Lake, now: datetime) -> None:
+    """What grows by every hour is brought back to a size that an hour's work does not feel: files of evidence, snapshots, the ledger."""
+    for table in tables("ops"):
+        lake.compact(table.name, closed=now.date())
+    for name in TABLES:
+        lake.expire(name, now - SNAPSHOTS)
+    ledger.settle_partitions(lake, now.date())
+
+
 def publish(lake: Lake, settings: Settings) -> int:
     """Mirror, catalog files and report; returns the rows written to the mirror."""
     ledger.note_coverage_days(lake)
@@ -142,8 +153,7 @@ def publish(lake: Lake, settings: Settings) -> int:
     }
     for key, text in texts.items():
         lake.put(key, text.encode(), "text/plain; charset=utf-8")
-    for table in tables("ops"):
-        lake.compact(table.name)
+    keep_small(lake, datetime.now(UTC))
     revisions = restatements.refresh(lake)
     data = report_data(lake, settings, revisions)
     datadocs.publish(lake, data.verdicts, folder)
@@ -170,9 +180,12 @@ def report_data(lake: Lake, settings: Settings, revisions: pa.Table | None = Non
     Of the features, which are most of the rows, only the newest days of a series; of the latent liquidations these and the day before each,
     since a ladder is drawn up at a day's end.
     """
-    whole = ("readings", "regime_changes", "coverage", "quarantine", "decisions", "outcomes", "verdicts")
+    whole = ("readings", "regime_changes", "quarantine", "decisions")
     lean = ("contributions", "events", "outliers")
     tables = {name: lake.read(name) for name in whole}
+    recorded = lake.days("outcomes")
+    since = max(recorded) - EVIDENCE if recorded else date.min
+    tables |= {name: lake.read(name, days=(since, date.max)) for name in ("coverage", "outcomes", "verdicts")}
     tables |= {name: lake.read(name, columns=[one for one in TABLES[name].columns if one not in _STAMPS]) for name in lean}
     tables["revisions"] = lake.read("revisions") if revisions is None else revisions
     newest = tables["readings"].group_by(["asset", "cadence"]).aggregate([("date", "max")]).column("date_max")
@@ -181,7 +194,7 @@ def report_data(lake: Lake, settings: Settings, revisions: pa.Table | None = Non
     tables["liquidation_levels"] = _of_days(
         lake, "liquidation_levels", sorted({day - timedelta(days=back) for day in days for back in (0, 1)})
     )
-    return reports.ReportData(market=settings.market, **tables)
+    return reports.ReportData(market=settings.market, evidence_since=since if recorded and min(recorded) < since else None, **tables)
 
 
 def _of_days(lake: Lake, name: str, days: list[date]) -> pa.Table:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import partial
 from typing import Any, Final
 
@@ -56,6 +56,8 @@ class ReportData:
     decisions: pa.Table = field(default_factory=partial(empty, TABLES["decisions"]))
     outcomes: pa.Table = field(default_factory=partial(empty, TABLES["outcomes"]))
     verdicts: pa.Table = field(default_factory=partial(empty, TABLES["verdicts"]))
+    #: first day of recording of coverage, outcomes and verdicts, where older ones are left out
+    evidence_since: date | None = None
     #: label to show when there is no index row to take it from
     market: str = ""
     #: assets to show first; the others follow by name

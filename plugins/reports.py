@@ -208,6 +208,7 @@ def render(data: ReportData, *, chart_bytes: int = CHART_BYTES) -> str:
         drawn_events=EVENTS,
         tail=TAIL,
         rung_count=RUNGS,
+        evidence_since=data.evidence_since,
         strips=strips(data.coverage),
         states=STATE_WORDS[::-1],
         accounts=accounts(data.outcomes),

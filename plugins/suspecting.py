@@ -9,7 +9,7 @@ there; a finding about it is written all the same, for a person to decide.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, Final
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from plugins import detecting
 from plugins.lake import Lake
-from transforms.detectors import DETECTORS, InventedHistory
+from transforms.detectors import DETECTORS, Detector, InventedHistory
 from transforms.rulings import plain, row_id, typed
 from transforms.schema import arrow_schema, empty
 from transforms.tables import TABLES
@@ -57,13 +57,19 @@ def judge(
         return Judged(dict(passed))
     spans = [pc.min_max(rows.column("date")).as_py() for rows in ours.values()]
     first, last = min(span["min"] for span in spans), max(span["max"] for span in spans)
-    aside = _suspects(lake)
+    wanted = detecting.wanted(ours)
+    back = {name: max(wanted[one] for one in wanted if name in one.reads) for name in sorted(_beside_whom(wanted))}
+    aside = _suspects(lake, first - max(back.values(), default=timedelta(0)) - timedelta(days=1))
     tables = {
-        name: _beside(lake, name, (first, last), ours.get(name), kept.get(name), aside.get(name)) for name in sorted(_beside_whom(ours))
+        name: _beside(lake, name, (first - span, last), ours.get(name), kept.get(name), aside.get(name)) for name, span in back.items()
     }
-    found = detecting.inspect(tables, run_id, now, arrived=arrived, coverage=coverage, since=Window.day(first).start)
+    found = detecting.inspect(
+        tables, run_id, now, arrived=arrived, coverage=coverage, since=Window.day(first).start, detectors=list(wanted)
+    )
     judged = Judged(dict(passed), [], found.findings)
     for name, rows in ours.items():
+        if name not in tables:
+            continue
         own = slice(tables[name].num_rows - rows.num_rows, None)
         bad = {code: mask[own] for code, mask in found.quarantine.get(name, {}).items()}
         flags = {code: mask[own] for code, mask in found.flag.get(name, {}).items()}
@@ -72,15 +78,19 @@ def judge(
     return judged
 
 
-def _beside_whom(ours: Mapping[str, pa.Table]) -> set[str]:
-    """Tables that a detector reads together with one of ours."""
-    return {name for one in DETECTORS if set(one.reads) & set(ours) for name in one.reads if name in TABLES}
+def _beside_whom(detectors: Iterable[Detector]) -> set[str]:
+    """Tables that these detectors read."""
+    return {name for one in detectors for name in one.reads if name in TABLES}
 
 
-def _suspects(lake: Lake) -> dict[str, pa.Table]:
-    """Rows put aside as suspect, by table. Not those of an invented history: what they are compared with is in core."""
+def _suspects(lake: Lake, since: date) -> dict[str, pa.Table]:
+    """Rows put aside as suspect from a day on, by table; no row is put aside before the day it speaks of.
+
+    Not those of an invented history: what they are compared with is in core.
+    """
     said: dict[str, list[Mapping[str, Any]]] = {}
-    for row in lake.read("quarantine", columns=("target", "detail", "row_json"), where={"reason_code": CODE}).to_pylist():
+    stored = lake.read("quarantine", days=(since, date.max), columns=("target", "detail", "row_json"), where={"reason_code": CODE})
+    for row in stored.to_pylist():
         if row["target"] in _SEEN and not row["detail"].startswith(f"{InventedHistory.reason_code}:"):
             said.setdefault(row["target"], []).append(json.loads(row["row_json"]))
     found = {}
@@ -108,8 +118,8 @@ def _holes(name: str, aside: pa.Table, days: tuple[date, date], others: pa.Table
 def _beside(
     lake: Lake, name: str, days: tuple[date, date], fresh: pa.Table | None, kept: pa.Table | None, aside: pa.Table | None
 ) -> pa.Table:
-    """What the lake holds of a table from the look-back on, and behind it the rows that arrive."""
-    first, last = days[0] - detecting.lookback(name) - timedelta(days=1), days[1]
+    """What the lake holds of a table on these days, and on the one before them, and behind it the rows that arrive."""
+    first, last = days[0] - timedelta(days=1), days[1]
     held = lake.read(name, days=(first, last))
     if kept is not None and kept.num_rows:  # the merge has looked at these days: what it read is what they hold
         span = pc.min_max(kept.column("date")).as_py()

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugins.detecting import inspect, lookback
+from plugins.detecting import inspect, wanted
 from tests.calibration.planting import OI, TRIALS, altered, held, rate, relabelled, times
 from tests.property.synthetic import market
 from transforms.detectors import DETECTORS, Inputs, find_all, suspect
@@ -156,8 +156,42 @@ def test_inspect_writes_evidence_and_masks():
     assert found.quarantine["open_interest"]["UNIT_BREAK"].sum() >= 24 * len(planted.spans)
     late = inspect(planted.inputs.tables, "run", recorded_at, since=recorded_at + timedelta(days=1))
     assert late.findings.num_rows == 0
-    assert lookback("open_interest") >= timedelta(days=60)
-    assert lookback("instruments") == timedelta(0)
+
+
+def test_an_hour_asks_for_no_year_and_a_retold_history_does():
+    """InventedHistory alone looks back a year: it is woken by settled values said anew, not by every row that arrives."""
+    rows = at_once(market("1h", 2))["open_interest"]
+    newest = rows.filter(pc.equal(rows.column("as_of"), pc.max(rows.column("as_of"))))
+    asked = pc.add(newest.column("as_of"), pa.scalar(timedelta(minutes=6)))
+    hour = newest.set_column(newest.column_names.index("fetched_at"), newest.schema.field("fetched_at"), asked)
+    assert max(wanted({"open_interest": hour}).values()) == timedelta(days=60)
+    retold = hour.set_column(hour.column_names.index("revision"), hour.schema.field("revision"), pa.array([1] * len(hour), pa.int64()))
+    assert max(wanted({"open_interest": retold}).values()) == timedelta(days=60), "restated while young: no history"
+    late = pc.add(newest.column("as_of"), pa.scalar(timedelta(days=4)))
+    retold = retold.set_column(retold.column_names.index("fetched_at"), retold.schema.field("fetched_at"), late)
+    assert {one.name: back for one, back in wanted({"open_interest": retold}).items()}["invented_history"] == timedelta(days=365)
+    assert wanted({"instruments": hour}) == {}
+
+
+@settings(max_examples=6, deadline=None)
+@given(seed=st.integers(0, 500), defect=st.sampled_from(sorted(DEFECTS)), share=st.floats(0.5, 0.95))
+def test_what_a_detector_wants_is_enough_to_judge_what_arrives(seed, defect, share):
+    """The detectors that rows wake, with the history they ask for, say about these rows what all of them say with all of history."""
+    rng = np.random.default_rng(seed)
+    rows = {"unit_break": 24, "dead_feed": 30}.get(defect)
+    tables = at_once(altered(at_once(market("1h", seed)), "open_interest", rng, rows, DEFECTS[defect], share=0.5).inputs.tables)
+    stamps = np.asarray(tables["open_interest"].column("as_of").cast(pa.int64()))
+    since = int(stamps.min() + share * (stamps.max() - stamps.min()))
+    cut = pa.scalar(since, pa.int64()).cast(pa.timestamp("us", tz="UTC"))
+    arriving = {name: new for name, table in tables.items() if (new := table.filter(pc.greater(table.column("as_of"), cut))).num_rows}
+    asked = wanted(arriving)
+    near = {}
+    for name, table in tables.items():
+        back = max((span for one, span in asked.items() if name in one.reads), default=None)
+        if back is not None:
+            near[name] = table.filter(pc.greater(table.column("as_of"), pc.subtract(cut, pa.scalar(back))))
+    mine = [one for one in find_all(Inputs(near, {}), list(asked)) if one.window_end > since]
+    assert {said(one) for one in mine} == {said(one) for one in find_all(Inputs(tables, {})) if one.window_end > since}
 
 
 def test_each_detector_says_who_it_is():

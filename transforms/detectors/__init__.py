@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from transforms.detectors.contract import Consequence, Detector, Finding, Inputs, suspect, to_table
@@ -34,6 +35,6 @@ DETECTORS: Final[tuple[Detector, ...]] = (
 )
 
 
-def find_all(inputs: Inputs) -> list[Finding]:
-    """Findings of every detector, in order of detector, table, series and window."""
-    return [one for detector in DETECTORS for one in detector.find(inputs)]
+def find_all(inputs: Inputs, detectors: Sequence[Detector] = DETECTORS) -> list[Finding]:
+    """Findings of every detector given, in order of detector, table, series and window."""
+    return [one for detector in detectors for one in detector.find(inputs)]

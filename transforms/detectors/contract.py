@@ -85,6 +85,13 @@ class Detector(ABC):
     catches: ClassVar[str]
     rule_text: ClassVar[str]
 
+    def back(self, arriving: Mapping[str, pa.Table]) -> float | None:
+        """Hours of history that judging rows that arrive takes, at most `lookback_h`; None: they are nothing to this detector.
+
+        arriving: by table, the columns of the table, revisions set.
+        """
+        return self.lookback_h if any(name in arriving for name in self.reads) else None
+
     @abstractmethod
     def find(self, inputs: Inputs) -> list[Finding]:
         """Findings in order of table, series and window; no input is changed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,6 +48,18 @@ class InventedHistory(Detector):
     rule_text = (
         "one answer changes 20 settled values and 5 % of the common history by more than 5 %, and does not return to an older version"
     )
+
+    def back(self, arriving: Mapping[str, pa.Table]) -> float | None:
+        """A year where settled values are said anew. What is new, or restated while young, tells no other history: no file is opened for it."""
+        for table in SETTLED:
+            rows = arriving.get(table)
+            if rows is None:
+                continue
+            anew = np.asarray(rows.column("revision").to_numpy(), dtype=np.int64) > 0
+            old = micros(rows.column("fetched_at")) - micros(rows.column("as_of")) > int(self.rule.settled_d * DAY_US)
+            if (anew & old).any():
+                return self.lookback_h
+        return None
 
     def find(self, inputs: Inputs) -> list[Finding]:
         found: list[Finding] = []
