@@ -56,7 +56,8 @@ def ask(lake: Lake, settings: Settings, name: str, window: Window, run_id: str, 
                 known_before = remembered(lake, settings, source)
                 instruments = [*instruments, *(one for one in known_before if one.instrument not in {i.instrument for i in instruments})]
 
-        def still_open(planned: Sequence[Series]) -> list[Series]:
+        def still_open(plan: Iterable[Series]) -> list[Series]:
+            planned = list(plan)
             known = {} if again or not planned else _proved(lake, source, planned, now if rewritten else None)
             return [part for one in planned if (part := ledger.open_part(one, known)) is not None]
 
