@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from itertools import pairwise
 from types import SimpleNamespace
@@ -409,6 +410,9 @@ class Lake:
     def __init__(self, data: ReportData) -> None:
         self.data, self.asked = data, {}
 
+    def days(self, name) -> Counter:
+        return Counter(getattr(self.data, name)["date"].to_pylist())
+
     def read(self, name, *, days=None, columns=None, where=None) -> pa.Table:
         rows = getattr(self.data, name)
         if days is not None:
@@ -426,6 +430,20 @@ def test_what_is_read_of_the_lake_makes_the_same_page(data, page):
     for name in ("contributions", "events", "outliers"):
         assert not {"spec_sha256", "code_sha", "market"} & lake.asked[name][1]
     assert "checkpoints" not in lake.asked
+
+
+def test_evidence_of_long_ago_is_left_out_and_the_page_says_so(data):
+    newest = pc.max(data.outcomes["date"]).as_py()
+    old = data.outcomes.set_column(
+        data.outcomes.column_names.index("date"),
+        data.outcomes.schema.field("date"),
+        pa.array([newest - timedelta(days=8)] * data.outcomes.num_rows, pa.date32()),
+    )
+    found = report_data_of(Lake(replace(data, outcomes=pa.concat_tables([old, data.outcomes]))), SimpleNamespace(market="simulated"))
+    assert found.outcomes.equals(data.outcomes)
+    assert found.evidence_since == newest - timedelta(days=7)
+    assert f"recorded from {found.evidence_since}" in render(found)
+    assert "recorded from" not in render(data)
 
 
 def test_nothing_in_the_lake_makes_a_page(data):
