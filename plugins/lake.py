@@ -330,7 +330,7 @@ class Lake:
         """Forget snapshots made before an instant, except the one in force; returns how many. The table's rows do not change.
 
         Metadata name every snapshot and are read and written whole at each commit, so they would grow by every hour. Files that only forgotten
-        snapshots held stay in the store (docs/adr/0021).
+        snapshots held stay in the store (docs/adr/0022).
         """
         limit = int(before.timestamp() * 1000)
         metadata = self.iceberg(name).metadata
