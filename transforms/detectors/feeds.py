@@ -135,7 +135,7 @@ def _reached(count: Ints, long: Bools, held: Lines) -> tuple[Bools, Ints, Ints]:
     if len(count) == 0:
         return count > 0, known, held.as_of
     place = np.arange(len(count))
-    run = np.cumsum((count <= 1) | (count == 0))  # number of the run; rows that are in none have their own
+    run = np.cumsum(count <= 1)  # number of the run; rows that are in none have their own
     first = np.full(run[-1] + 1, len(count), dtype=np.int64)
     np.minimum.at(first, run[long], place[long])
     at = first[run]

@@ -196,7 +196,7 @@ def _logs(values: Floats) -> Floats:
 
 
 def _take(values: Floats, at: Ints) -> Floats:
-    found: Floats = np.where(at >= 0, np.append(values, np.nan)[at], np.nan)
+    found: Floats = np.append(values, np.nan)[at]  # -1, no row, is the last place
     return found
 
 
