@@ -222,6 +222,7 @@ def taker(ask: Ask, answer: Answer) -> Decoded:
     sieve = Sieve("taker_flow", read.rows, read.rejects)
     _of_the_pair(sieve, ask, [(row.pair, row.contract_type) for row in read.rows], PERPETUAL)
     as_of = stamped(sieve, [row.timestamp for row in read.rows], ask)
+    common.counted_in(ask, "contracts")
     buy = sieve.texts("taker_buy_base", [row.taker_buy_vol_value for row in read.rows])
     sell = sieve.texts("taker_sell_base", [row.taker_sell_vol_value for row in read.rows])
     sieve.single([as_of], [buy, sell])
@@ -236,6 +237,7 @@ def klines(ask: Ask, answer: Answer) -> Decoded:
     rows = read.rows
     sieve = Sieve("candles", rows, read.rejects)
     as_of, period = usd.bar_ends(sieve, rows, ask)
+    common.counted_in(ask, "contracts")
     prices = [sieve.texts(f"{name}_usd", [getattr(row, name) for row in rows]) for name in ("open", "high", "low", "close")]
     volume = sieve.texts("volume_base", [row.base_volume for row in rows])
     bought = sieve.texts("taker_buy_base", [row.taker_buy_base for row in rows])

@@ -88,6 +88,7 @@ def taker(ask: Ask, answer: Answer) -> Decoded:
     read = shapes.TAKER.many(answer.body, "taker_flow")
     sieve = Sieve("taker_flow", read.rows, read.rejects)
     as_of = stamped(sieve, [row.timestamp for row in read.rows], ask)
+    common.counted_in(ask, "base")
     multiplier = binance_asset(ask.series.instrument)[1]
     buy = sieve.texts("taker_buy_base", [row.buy_vol for row in read.rows], multiplier)
     sell = sieve.texts("taker_sell_base", [row.sell_vol for row in read.rows], multiplier)
@@ -124,6 +125,7 @@ def klines(ask: Ask, answer: Answer) -> Decoded:
     rows = read.rows
     sieve = Sieve("candles", rows, read.rejects)
     as_of, period = bar_ends(sieve, rows, ask)
+    common.counted_in(ask, "base")
     multiplier = binance_asset(ask.series.instrument)[1]
     prices = [sieve.texts(f"{name}_usd", [getattr(row, name) for row in rows], 1 / multiplier) for name in ("open", "high", "low", "close")]
     volume = sieve.texts("volume_base", [row.volume for row in rows], multiplier)
@@ -214,7 +216,8 @@ def premium(ask: Ask, answer: Answer) -> Decoded:
     index = marks.limits("index_usd", floats([row.index_price for row in rows]) / multipliers)
     unpaid = np.array([row.next_funding_time * MILLI <= at for row, at in zip(rows, as_of, strict=True)], dtype=np.bool_)
     quotes.refuse(unpaid, "CONVENTION", lambda i: f"nextFundingTime {rows[i].next_funding_time} is not after {stamp(as_of[i])}")
-    rate = quotes.texts("funding_rate", [row.last_funding_rate for row in rows])
+    scale = conventions.number(SOURCE, ask.series.endpoint, "rate_scale", answer.fetched_at)
+    rate = quotes.texts("funding_rate", [row.last_funding_rate for row in rows], scale)
     keys = [as_of, np.array(symbols, dtype=object)]
     marks.single(keys, [mark, index])
     quotes.single(keys, [rate])

@@ -153,7 +153,8 @@ def _contracts(sieve: Sieve, ask: Ask, answer: Answer, found: Sequence[Terms | s
     )
     born = _instants(sieve, "listing", [row.listing for row in rows])
     ends = _instants(sieve, "expiry", [row.expiry for row in rows])
-    sieve.single([_words(symbols)], [*(_words(column) for column in words.values()), size, interval.values])
+    said = [size, interval.values, *born, *ends]
+    sieve.single([_words(symbols)], [*(_words(column) for column in words.values()), *said])
     as_of = np.full(len(rows), to_us(answer.fetched_at), dtype=np.int64)
     return sieve.table(
         {
@@ -207,7 +208,7 @@ def _interest(sieve: Sieve, ask: Ask, answer: Answer, found: Sequence[Terms]) ->
     )
     coins = sieve.limits("open_interest_base", np.where(inverse, own, stated) * multipliers / sides)
     usd = sieve.limits("open_interest_usd", np.where(inverse, stated, own) / sides)
-    sieve.single([_words(symbols), who["as_of"]], [native, coins, usd])
+    sieve.single([_words(symbols), who["as_of"]], [who["asset"], native, coins, usd])
     return {
         **who,
         "open_interest_native": native,
@@ -224,7 +225,7 @@ def _marks(sieve: Sieve, ask: Ask, answer: Answer, _found: Sequence[Terms]) -> M
     rows: Sequence[shapes.Listed] = sieve.rows
     mark = sieve.limits("mark_usd", _given(sieve, "markPrice", [row.mark_price for row in rows]) / multipliers)
     index = sieve.limits("index_usd", _given(sieve, "indicativeSettlePrice", [row.indicative_settle_price for row in rows]) / multipliers)
-    sieve.single([_words(symbols), who["as_of"]], [mark, index])
+    sieve.single([_words(symbols), who["as_of"]], [who["asset"], mark, index])
     return {**who, "mark_usd": mark, "index_usd": index}
 
 
@@ -235,7 +236,7 @@ def _quotes(sieve: Sieve, ask: Ask, answer: Answer, _found: Sequence[Terms]) -> 
     scale = conventions.number(SOURCE, ACTIVE, "rate_scale", answer.fetched_at)
     rate = sieve.limits("funding_rate", _given(sieve, "indicativeFundingRate", [row.indicative_funding_rate for row in rows]), scale)
     interval = _hours(sieve)
-    sieve.single([_words(symbols), who["as_of"]], [rate, interval.values])
+    sieve.single([_words(symbols), who["as_of"]], [who["asset"], rate, interval.values])
     kind = conventions.text(SOURCE, ACTIVE, "funding_kind", answer.fetched_at)
     return {**who, "funding_rate": rate, "funding_kind": kind, "funding_interval_h": interval}
 

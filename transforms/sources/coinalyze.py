@@ -23,6 +23,7 @@ from transforms import conventions
 from transforms.instruments import COINALYZE_BINANCE, coinalyze_asset
 from transforms.reading import Count, Floats, Mask, Nullable, Seconds, Shape, Sieve, Stamps, from_us, instants, message_error, stamp, to_us
 from transforms.sources.contract import Answer, Ask, Budget, Decoded, Disposition, Instrument, Reject, Series, Source, Unreadable
+from transforms.sources.rows import counted_in
 from transforms.windows import DAY, HOUR, Window
 
 SYMBOLS: Final = 20  # in one request
@@ -235,6 +236,8 @@ def _histories(ask: Ask, answer: Answer, target: str) -> Decoded:
     sieve.inside(as_of, ask.series.window, ask.series.step)
     coins = [coinalyze_asset(symbol) for symbol in symbols]
     bars = Bars(ask.series, rows, symbols, as_of, np.array([multiplier for _, multiplier in coins], dtype=np.float64))
+    if endpoint in IN_COINS:
+        counted_in(ask, "base")
     with np.errstate(over="ignore"):  # what is not finite is refused
         values = FILL[endpoint](sieve, bars)
     owners = np.array(symbols, dtype=object)
@@ -309,8 +312,8 @@ def _long_short(sieve: Sieve, bars: Bars) -> dict[str, Any]:
 
 def _liquidations(sieve: Sieve, bars: Bars) -> dict[str, Any]:
     """Liquidated longs and shorts (side of the position) in coins: a lower bound."""
-    if bars.said("liquidation_sides") != "position" or bars.said("native_unit") != "base":
-        raise LookupError("this decoder reads position sides in base units only")
+    if (sides := bars.said("liquidation_sides")) != "position":
+        raise LookupError(f"found liquidation_sides {sides!r} of coinalyze; this decoder reads sides of the position only")
     return {
         "interval_h": DAY / HOUR,
         "long_liquidated_base": sieve.limits("long_liquidated_base", bars.column("l")[0] * bars.multipliers),
@@ -348,6 +351,10 @@ FILL: Final[Mapping[str, Callable[[Sieve, Bars], dict[str, Any]]]] = {
     "liquidation-history": _liquidations,
     "ohlcv-history": _candles,
 }
+
+
+#: endpoints whose amounts are declared in base units
+IN_COINS: Final = ("open-interest-history", "liquidation-history", "ohlcv-history")
 
 
 def _markets(answer: Answer) -> Decoded:

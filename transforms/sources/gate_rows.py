@@ -180,6 +180,7 @@ def candles(ask: Ask, answer: Answer) -> Decoded:
     multiplier = gate_asset(ask.series.instrument)[1]
     named = {"open_usd": "o", "high_usd": "h", "low_usd": "l", "close_usd": "c"}
     prices = {name: sieve.texts(name, [getattr(row, field) for row in rows], 1 / multiplier) for name, field in named.items()}
+    common.counted_in(ask, "contracts")
     volume = sieve.limits("volume_base", figures([row.v for row in rows]), size_of(ask) * multiplier)
     sieve.single([as_of], [*prices.values(), volume])
     columns = {**who(ask, as_of), "interval_h": hours(ask), **prices, "volume_base": volume, "taker_buy_base": None, "trades": None}
@@ -266,7 +267,7 @@ def listing(ask: Ask, answer: Answer) -> Decoded:
     dated = (born > 0.0) & (born < 1e11)
     listed = instants((np.where(dated, born, 0.0) * common.SECOND).astype(np.int64))
     words = np.array([row.status or ("delisting" if row.in_delisting else "trading") for row in rows], dtype=object)
-    sieve.single([np.array(names, dtype=object)], [size, each, words])
+    sieve.single([np.array(names, dtype=object)], [size, each, words, listed, dated])
     as_of = np.full(len(rows), to_us(answer.fetched_at), dtype=np.int64)
     columns: Mapping[str, Any] = {
         **common.whose(ask, answer, names, assets, as_of),

@@ -29,7 +29,6 @@ TYPES: Final[Mapping[str, tuple[str, str]]] = {"flexible_futures": ("linear", "b
 #: what is listed beside contracts and is none
 INDICES: Final = frozenset({"spot index", "spot_index"})
 #: endpoint -> whose heads it counts
-METRICS: Final[Mapping[str, str]] = {"long-short-info": "global_account", "top-traders": "top_account"}
 #: endpoint -> the group of traders that is read
 COHORTS: Final[Mapping[str, str]] = {"top-traders": "top20Percent"}
 PERPETUAL: Final = "perpetual"
@@ -101,7 +100,8 @@ def heads(ask: Ask, answer: Answer) -> Decoded:
     sieve.refuse(both == 0.0, "VALUE", lambda i: f"nobody holds a position at {stamp(as_of[i])}: there is no share")
     long, short = (sieve.limits(name, one / np.maximum(both, 1.0)) for name, one in zip(("long_share", "short_share"), counts, strict=True))
     sieve.single([as_of], counts)
-    table = sieve.table({**who(ask, as_of), "ratio_metric": METRICS[endpoint], "long_share": long, "short_share": short})
+    metric = conventions.text(SOURCE, endpoint, "ratio_metric", ask.series.window.start)
+    table = sieve.table({**who(ask, as_of), "ratio_metric": metric, "long_share": long, "short_share": short})
     return Decoded({"long_short": table}, sieve.rejects, [*notes, *read.notes])
 
 
@@ -112,6 +112,7 @@ def flow(ask: Ask, answer: Answer) -> Decoded:
     rows = read.rows
     sieve = Sieve("taker_flow", rows, read.rejects)
     as_of = common.stamped(sieve, [row.timestamp for row in rows], ask, common.SECOND)
+    common.counted_in(ask, "base")
     multiplier = kraken_asset(ask.series.instrument)[1]
     buy = sieve.limits("taker_buy_base", figures([row.buy_volume for row in rows]), multiplier)
     sell = sieve.limits("taker_sell_base", figures([row.sell_volume for row in rows]), multiplier)
@@ -130,6 +131,7 @@ def candles(ask: Ask, answer: Answer) -> Decoded:
     rows = read.rows
     sieve = Sieve("candles", rows, read.rejects)
     as_of = common.stamped(sieve, [row.time for row in rows], ask)
+    common.counted_in(ask, "base")
     multiplier = kraken_asset(ask.series.instrument)[1]
     names = ("open", "high", "low", "close")
     prices = {f"{name}_usd": sieve.texts(f"{name}_usd", [getattr(row, name) for row in rows], 1 / multiplier) for name in names}
@@ -247,11 +249,11 @@ def listing(ask: Ask, answer: Answer) -> Decoded:
     size = sieve.limits("contract_size", np.array([row.contract_size or 0.0 for row in rows], dtype=np.float64))
     payoff, unit = (np.array([TYPES.get(row.type, ("", ""))[n] for row in rows], dtype=object) for n in (0, 1))
     words = np.array(["tradeable" if row.tradeable else "not tradeable" for row in rows], dtype=object)
-    sieve.single([np.array(symbols, dtype=object)], [size, payoff, words])
     at = answer.fetched_at
     as_of = common.fresh(sieve, np.full(len(rows), to_us(min(envelope.server_time or at, at)), dtype=np.int64), ask)
     ends = _instants(sieve, "lastTradingTime", [row.last_trading_time for row in rows])
     born = _instants(sieve, "openingDate", [row.opening_date for row in rows])
+    sieve.single([np.array(symbols, dtype=object)], [size, payoff, words, *born, *ends])
     endless = ~ends.valid
     hourly = conventions.number("kraken_futures", "instruments", "funding_interval_h", at)
     columns: Mapping[str, Any] = {

@@ -228,6 +228,13 @@ def interest(
     )
 
 
+def counted_in(ask: Ask, unit: str) -> None:
+    """The endpoint's amounts must be declared in the unit that its decoder reads; another one raises LookupError."""
+    series = ask.series
+    if (found := conventions.text(series.source, series.endpoint, "native_unit", series.window.start)) != unit:
+        raise LookupError(f"found unit {found!r} of {series.source} {series.endpoint}; this decoder reads {unit} only")
+
+
 def within(sieve: Sieve, high: Sequence[str], low: Sequence[str], close: Sequence[str]) -> None:
     """Where only the close of a bar is kept, its place between the extremes is checked here (VALUE)."""
     last = floats(close)
