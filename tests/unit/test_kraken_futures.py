@@ -116,8 +116,9 @@ def test_a_snapshot_holds_what_was_asked_for_and_nothing_else():
 
 
 def test_a10_a_snapshot_is_never_later_than_our_asking():
-    table = decode(TICKERS, fetched_at=utc("2026-05-20T12:00:01")).tables["marks"]
-    assert set(table["as_of"].to_pylist()) == {utc("2026-05-20T12:00:01")}
+    early = utc("2026-05-20T12:00:01")
+    for file, name in ((TICKERS, "marks"), (TICKERS, "open_interest"), (INSTRUMENTS, "instruments")):
+        assert set(decode(file, fetched_at=early).tables[name]["as_of"].to_pylist()) == {early}
 
 
 @pytest.mark.parametrize(("field", "table"), [("openInterest", "open_interest"), ("markPrice", "marks"), ("indexPrice", "marks")])
