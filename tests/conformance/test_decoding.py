@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -202,6 +202,39 @@ def test_longs_for_shorts_are_shorts_for_longs(payload):
         for name in SIDED:
             if was.get(name) is not None:
                 assert now[other_side(name)] == was[name]
+
+
+# -- rates
+
+#: whose rates are not fractions as served: per cent
+PER_CENT = ("coinalyze",)
+RATES = ("funding_rate", "funding_cap_rate", "funding_floor_rate")
+
+
+def numbers(tree: Any) -> set[float]:
+    """Every number of a tree, also those that stand as texts."""
+    found = set()
+    for holder, key in leaves(tree if isinstance(tree, dict | list) else [tree]):
+        with suppress(ValueError):
+            found.add(float(holder[key]))
+    return found
+
+
+@pytest.mark.parametrize("payload", [one for one in JSON if any(name in row for _, row in rows_of(decode(one)) for name in RATES)], ids=str)
+def test_a_rate_is_the_fraction_that_the_venue_printed(payload):
+    printed = {one / 100 if payload.source in PER_CENT else one for one in numbers(json.loads(payload.answer.body))}
+    rates = {row[name] for _, row in rows_of(decode(payload)) for name in RATES if row.get(name) is not None}
+    assert any(rates)
+    assert all(any(rate == pytest.approx(one, rel=1e-12) for one in printed) for rate in rates)
+
+
+# -- spans
+
+
+@pytest.mark.parametrize("payload", [one for one in ALL if one.ask.series.step], ids=str)
+def test_rows_of_a_grid_speak_of_its_steps(payload):
+    for _, row in rows_of(decode(payload)):
+        assert timedelta(hours=row.get("interval_h") or 0) in (timedelta(0), payload.ask.series.step)
 
 
 # -- bars

@@ -25,6 +25,14 @@ def test_a4_contracts_become_coins_and_usd():
     assert row["open_interest_usd"] == 2921757421.1
 
 
+def test_a1_the_snapshot_counts_one_side_as_the_history_does():
+    """2712040.37 contracts of 0.01 BTC, which the venue states as 27120.4037 coins and 2923579518.9 USD beside them."""
+    row = table(decode("open-interest"))[0]
+    assert (row["open_interest_native"], row["native_unit"], row["oi_sides"]) == (2712040.37, "contracts", 1)
+    assert row["open_interest_base"] == pytest.approx(27120.4037, rel=1e-12)
+    assert row["open_interest_usd"] == 2923579518.9
+
+
 def test_a4_inverse_contracts_of_100_usd_become_the_coins_the_venue_counts():
     row = table(decode("open-interest-history", suffix="-inverse"))[0]
     assert row["open_interest_native"] == 5_400_000.0
