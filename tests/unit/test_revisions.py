@@ -4,10 +4,11 @@ from datetime import timedelta
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transforms.restated import changes
+from transforms.restated import RELEASE, SOURCE, changes
 from transforms.revisions import complete, known, merge
 from transforms.rulings import released
 from transforms.schema import content_sha256, empty
@@ -167,3 +168,28 @@ def test_changes_are_the_steps_from_each_version_to_the_next(answers):
     known_at = [one["known_at"] for one in found]
     assert known_at == sorted(known_at, reverse=True)
     assert changes(SUPPLY, stored, 2) == found[:2]
+
+
+@pytest.mark.parametrize(("before", "after", "relative"), [(100.0, 107.0, 0.07), (-4.0, -3.0, -0.25), (8.0, 0.0, -1.0), (0.0, 3.0, None)])
+def test_a_change_says_from_what_to_what_by_how_much_and_since_when(before, after, relative):
+    """Of nothing there is no share."""
+    stored, _ = load([(30, {0: before}), (60, {0: after, 1: 5.0})])
+    (one,) = changes(SUPPLY, stored)
+    assert one["relative_change"] == (None if relative is None else pytest.approx(relative))
+    assert (one["table_name"], one["column_name"], one["key_text"]) == (
+        "stablecoin_supply",
+        "circulating_usd",
+        "source=defillama stablecoin=USDT",
+    )
+    assert (one["as_of"], one["revision"], one["cause"]) == (DAY, 1, SOURCE)
+    assert (one["known_at_before"], one["known_at"]) == (DAY + timedelta(hours=24), DAY + timedelta(hours=60))
+    assert (one["raw_sha256_before"], one["raw_sha256"]) == (f"{30:064x}", f"{60:064x}")
+    assert one["date"] == (DAY + timedelta(hours=60)).date()
+
+
+def test_what_a_release_put_where_nothing_was_is_a_change_from_nothing():
+    moment = DAY + timedelta(hours=90)
+    stored = merge(SUPPLY, empty(SUPPLY), released(rows_of((30, {0: 7.0})), moment)).rows
+    (one,) = changes(SUPPLY, stored)
+    assert (one["value_before"], one["value_after"], one["relative_change"], one["cause"]) == ("", "7.0", None, RELEASE)
+    assert (one["known_at_before"], one["known_at"], one["raw_sha256_before"]) == (moment, moment, "")
