@@ -6,8 +6,9 @@ BIN := .venv/bin
 PY := PYTHONPATH=. $(BIN)/python
 export SOURCES RECORDINGS
 unexport PYTHONDONTWRITEBYTECODE
+# What a person types (Q, WHY, ...) reaches the recipes as variables of the shell ("$$Q"), never as text of the command: quotes stay quotes.
 
-.PHONY: help install run up down wipe trace sql known quarantine release reject test lint bench calibrate env lock docs
+.PHONY: help install run up down wipe trace sql known quarantine release reject airflow test lint bench calibrate env lock docs
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,22 +31,25 @@ wipe: install ## stop, and remove everything the markets keep (var/)
 	@$(PY) -m plugins.cli down --wipe
 
 trace: install ## the way of a number back to its bytes: make trace ASSET=BTC [INDEX=F] [CADENCE=1d] [AT=2026-05-01T12:00] [FEATURE=momentum]
-	@$(PY) -m plugins.cli trace --asset "$(or $(ASSET),BTC)" --index "$(or $(INDEX),S)" --cadence "$(or $(CADENCE),1h)" --at "$(AT)" --feature "$(FEATURE)"
+	@$(PY) -m plugins.cli trace --asset "$${ASSET:-BTC}" --index "$${INDEX:-S}" --cadence "$${CADENCE:-1h}" --at "$$AT" --feature "$$FEATURE"
 
 sql: install ## a DuckDB query over the Iceberg tables: make sql Q="select asset, as_of, s, f, x, regime from index.readings limit 5"
-	@$(PY) -m plugins.cli sql "$(Q)"
+	@$(PY) -m plugins.cli sql "$$Q"
 
 known: install ## a table as it was known: make known AT=2026-05-01T12:00 TABLE=stablecoin_supply [WHERE="stablecoin = 'ALL'"]
-	@$(PY) -m plugins.cli known --at "$(AT)" --table "$(TABLE)" --where "$(WHERE)"
+	@$(PY) -m plugins.cli known --at "$$AT" --table "$$TABLE" --where "$$WHERE"
 
 quarantine: install ## what is put aside and open, and why: make quarantine [SOURCE=binance] [TABLE=funding] [REASON=VALUE] [LIMIT=20]
-	@$(PY) -m plugins.cli quarantine --source "$(SOURCE)" --table "$(TABLE)" --reason "$(REASON)" --limit "$(or $(LIMIT),20)"
+	@$(PY) -m plugins.cli quarantine --source "$$SOURCE" --table "$$TABLE" --reason "$$REASON" --limit "$${LIMIT:-20}"
 
 release: install ## a row from quarantine into core: make release ID=3f2a9c1b WHY="the exchange confirmed it" [WHO=name]
-	@$(PY) -m plugins.cli decide release --id "$(ID)" --why "$(WHY)" $(if $(WHO),--who "$(WHO)")
+	@$(PY) -m plugins.cli decide release --id "$$ID" --why "$$WHY" $${WHO:+--who "$$WHO"}
 
 reject: install ## close a quarantined row for good: make reject ID=3f2a9c1b WHY="a test row of the exchange" [WHO=name]
-	@$(PY) -m plugins.cli decide reject --id "$(ID)" --why "$(WHY)" $(if $(WHO),--who "$(WHO)")
+	@$(PY) -m plugins.cli decide reject --id "$$ID" --why "$$WHY" $${WHO:+--who "$$WHO"}
+
+airflow: install ## Airflow's command line on the stack that `make up` runs: make airflow DO="dags list-runs derive"
+	@$(PY) -m plugins.cli airflow $(DO)
 
 test: install ## all tests; those on recordings pass over themselves where ../shared is not there, and say so
 	@bash tools/test.sh

@@ -29,6 +29,7 @@ def connect(lake: Lake) -> duckdb.DuckDBPyConnection:
     """
     chosen = lake.settings
     con = duckdb.connect()
+    con.execute("SET TimeZone = 'UTC'")  # else a day, and an instant written without its zone, would be the machine's
     for extension in EXTENSIONS:
         import_extension(extension, con=con)
         con.execute(f"LOAD {extension}")

@@ -1,4 +1,4 @@
-"""The commands behind `make`: run, up, down, trace, sql, known, quarantine, decide, settings.
+"""The commands behind `make`: run, up, down, trace, sql, known, quarantine, decide, airflow, settings.
 
 `run` starts the embedded stack, fills what is missing of the market's history through Airflow's backfill, prints the reading and stops.
 """
@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import io
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -23,12 +26,16 @@ from plugins.mainjob import fill
 from plugins.orchestra import Airflow
 from plugins.settings import ROOT, Settings
 from plugins.stack import Stack, alive, end_postgres, read_card
+from transforms.roster import SOURCES
+from transforms.sources.contract import REASONS
 from transforms.tables import TABLES
 from transforms.vocabulary import DECISIONS
 from transforms.windows import utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import duckdb
 
 LABEL: Final = {
     "simulated": "SIMULATED market: these are not real prices",
@@ -44,7 +51,10 @@ def market_of(sources: str, recordings: str) -> str:
     if sources == "live" and recordings:
         raise ConfigurationError("SOURCES=live and RECORDINGS=... exclude each other: recordings are replayed through the sandbox.")
     if recordings and not Path(recordings, "series").is_dir():
-        raise ConfigurationError(f"RECORDINGS={recordings}: no folder `series` there.")
+        found = "a folder without `series` in it" if Path(recordings).is_dir() else "no such folder"
+        raise ConfigurationError(
+            f"RECORDINGS={recordings} is {found}: name the folder of recordings, for example RECORDINGS=../shared/recordings."
+        )
     return "live" if sources == "live" else "recorded" if recordings else "simulated"
 
 
@@ -90,6 +100,7 @@ def stack_of(options: argparse.Namespace, say: Progress) -> Iterator[Stack]:
 def lake_of(options: argparse.Namespace) -> Iterator[Lake]:
     """The lake of the chosen market for a command that only reads: of the running stack, or started for the moment."""
     market, home = home_of(options)
+    print(LABEL[market], file=sys.stderr)  # beside the answer, which may go into a file
     nobody = {"TIDEGAUGE_SANDBOX_URL": "" if market == "live" else "none"}
     card = read_card(home)
     if card is not None and alive(card["owner"]):
@@ -160,8 +171,6 @@ def up(options: argparse.Namespace) -> int:
 
 def down(options: argparse.Namespace) -> int:
     """Stop what `up` left running; with `--wipe`, remove what the markets keep."""
-    import shutil
-
     base = Path(options.home) if options.home else ROOT / "var"
     for path in sorted(base.glob("**/running.json")):
         card = read_card(path.parent) or {}
@@ -187,7 +196,7 @@ def trace(options: argparse.Namespace) -> int:
     """The way of one number back to raw files and hashes."""
     from plugins.tracing import trace_text
 
-    as_of = utc(options.at) if options.at else None
+    as_of = _instant(options.at) if options.at else None
     with lake_of(options) as lake:
         print(trace_text(lake, options.asset, options.cadence, as_of, options.feature, options.index))
     return 0
@@ -201,10 +210,37 @@ def sql(options: argparse.Namespace) -> int:
 
     with lake_of(options) as lake:
         try:
-            print(connect(lake).sql(options.query))
+            found = connect(lake).sql(options.query)
+            if found is None:
+                raise QueryRefused(f'Q={options.query!r} asks for no rows: make sql Q="select ... from ..."; `show all tables` lists them.')
+            print(as_text(found, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
         except duckdb.Error as error:
             raise QueryRefused(f"DuckDB does not take the query: {error}") from None
     return 0
+
+
+def as_text(found: duckdb.DuckDBPyRelation, columns: int | None, most: int = 20) -> str:
+    """All columns of a result: as one table where it fits into `columns` (None: any width), else row by row, `most` of them."""
+    wide = io.StringIO()
+    with redirect_stdout(wide):
+        found.show(max_width=1_000_000, max_rows=200, max_col_width=200)
+    text = wide.getvalue().rstrip()
+    if columns is None or len(text.partition("\n")[0]) <= columns:
+        return text
+    pad, rows = max(map(len, found.columns)), found.limit(most + 1).fetchall()
+    lines = [
+        line
+        for number, row in enumerate(rows[:most], 1)
+        for line in (f"-- row {number}", *(f"{name:{pad}}  {value}" for name, value in zip(found.columns, row, strict=True)))
+    ]
+    return "\n".join([*lines, *(["-- and more; `| less -S` shows one wide table"] if len(rows) > most else [])])
+
+
+def _instant(at: str) -> datetime:
+    try:
+        return utc(at)
+    except ValueError:
+        raise QueryRefused(f"AT={at!r} is no instant: write it as 2026-05-01T12:00 (UTC).") from None
 
 
 def known(options: argparse.Namespace) -> int:
@@ -213,10 +249,7 @@ def known(options: argparse.Namespace) -> int:
     if chosen is None or "known_at" not in chosen.columns:
         names = ", ".join(name for name, one in TABLES.items() if "known_at" in one.columns)
         raise QueryRefused(f"TABLE={options.table!r} has no revisions to look back on: use one of {names}.")
-    try:
-        at = utc(options.at)
-    except ValueError:
-        raise QueryRefused(f"AT={options.at!r} is no instant: write it as 2026-05-01T12:00 (UTC).") from None
+    at = _instant(options.at)
     where = f" WHERE {options.where}" if options.where else ""
     options.query = f"SELECT * FROM known.{chosen.name}(TIMESTAMPTZ '{at.isoformat()}'){where} ORDER BY {', '.join(chosen.key)}"
     return sql(options)
@@ -226,6 +259,13 @@ def quarantine(options: argparse.Namespace) -> int:
     """What is open in quarantine, and why."""
     from plugins.quarantine import Choice, listing
 
+    for name, found, known in (
+        ("SOURCE", options.source, tuple(SOURCES)),
+        ("TABLE", options.table, tuple(TABLES)),
+        ("REASON", options.reason, tuple(REASONS)),
+    ):
+        if found and found not in known:  # else a slip of the pen would read like a clean lake
+            raise QueryRefused(f"{name}={found!r} is not known: use one of {', '.join(known)}.")
     with lake_of(options) as lake:
         print(listing(lake, Choice(source=options.source, table=options.table, reason_code=options.reason), options.limit))
     return 0
@@ -254,11 +294,29 @@ def decide(options: argparse.Namespace) -> int:
     return 0
 
 
-def settings(_options: argparse.Namespace) -> int:
-    """The settings in force, secrets hidden."""
-    for name, value in Settings.read().redacted().items():
+def airflow(options: argparse.Namespace) -> int:
+    """Airflow's own command line, on the running stack: `backfill create ...`, `dags trigger ...`."""
+    _, home = home_of(options)
+    card = read_card(home)
+    if card is None or not alive(card["owner"]):
+        raise ConfigurationError(f"No stack runs in {home}: start it with `make up` in another terminal, then ask again.")
+    return subprocess.run(
+        [Path(sys.executable).parent / "airflow", *options.words], env=os.environ | card["environment"], check=False
+    ).returncode
+
+
+def settings(options: argparse.Namespace) -> int:
+    """The settings in force, secrets hidden: those of the environment, else of the running stack."""
+    card = read_card(home_of(options)[1]) if "TIDEGAUGE_MARKET" not in os.environ else None
+    for name, value in Settings.read(os.environ | (card["environment"] if card else {})).redacted().items():
         print(f"{name:16} {value}")
     return 0
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows: use 1 or more")
+    return int(text)
 
 
 def _interrupt(number: int, _frame: object) -> None:
@@ -289,12 +347,13 @@ def main(arguments: list[str] | None = None) -> int:
     listed = commands.add_parser("quarantine")
     for name in ("source", "table", "reason"):
         listed.add_argument(f"--{name}", default="")
-    listed.add_argument("--limit", type=int, default=20)
+    listed.add_argument("--limit", type=_count, default=20)
     deciding = commands.add_parser("decide")
     deciding.add_argument("decision", choices=DECISIONS)
     deciding.add_argument("--id", default="", help="quarantine id, or its first 8 characters or more")
     deciding.add_argument("--why", default="", help="the reason, kept with the decision")
     deciding.add_argument("--who", default=getpass.getuser())
+    commands.add_parser("airflow").add_argument("words", nargs=argparse.REMAINDER)
     commands.add_parser("settings")
     options = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell started us with interrupts ignored: services must not outlive us
@@ -303,6 +362,9 @@ def main(arguments: list[str] | None = None) -> int:
         return int(globals()[options.command](options))
     except TidegaugeError as error:
         print(f"tidegauge: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:  # no right to write, a full disk, a folder where a file should be
+        print(f"tidegauge: {error}: mend that, or set TIDEGAUGE_HOME to a folder that can be written to.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -25,12 +25,13 @@ from typing import Any, Final, Self
 
 import psutil
 import requests
-from psycopg2 import connect
+from psycopg2 import OperationalError, connect
 from psycopg2.errors import DuplicateDatabase
 
 from plugins import spans
 from plugins.errors import ConfigurationError, TidegaugeError
 from plugins.settings import ROOT
+from transforms.windows import utc
 
 AIRFLOW_VERSION: Final = "3.3.2"
 DATABASES: Final = ("airflow", "iceberg")
@@ -47,6 +48,22 @@ def free_port() -> int:
     """A port of loopback nobody listens on now."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def ui_port() -> int:
+    """The port of Airflow's UI: TIDEGAUGE_UI_PORT, which must be free, or any free one."""
+    wanted = os.environ.get("TIDEGAUGE_UI_PORT", "") or "0"
+    if not wanted.isdecimal() or int(wanted) > 65535:
+        raise ConfigurationError(f"TIDEGAUGE_UI_PORT={wanted!r} is no port: use 1024 to 65535, or leave it out for any free one.")
+    with closing(socket.socket()) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", int(wanted)))
+        except OSError as error:
+            raise ConfigurationError(
+                f"TIDEGAUGE_UI_PORT={wanted} cannot be used ({error.strerror}): choose another, or leave it out for any free one."
+            ) from None
         return int(probe.getsockname()[1])
 
 
@@ -165,7 +182,7 @@ class Stack:
         card = {
             "owner": born(os.getpid()),
             "services": [born(service.process.pid) for service in self.services if service.process.poll() is None],
-            "environment": {name: value for name, value in self.environment.items() if name.startswith("TIDEGAUGE_")},
+            "environment": {name: value for name, value in self.environment.items() if name.startswith(("TIDEGAUGE_", "AIRFLOW_"))},
         }
         self._card.touch(mode=0o600)
         self._card.write_text(json.dumps(card))
@@ -252,7 +269,12 @@ class Stack:
             def with_database(name: str) -> str:
                 return str(server.get_uri(database=name))
 
-        with closing(connect(with_database("postgres"))) as connection:
+        try:
+            opened = connect(with_database("postgres"))
+        except OperationalError as error:
+            where = base.rpartition("@")[2] if own else str(self.home / "postgres")
+            raise ServiceDied(f"PostgreSQL at {where} does not let us in: {' '.join(str(error).split())}") from None
+        with closing(opened) as connection:
             connection.autocommit = True
             for name in DATABASES:
                 with connection.cursor() as cursor:
@@ -341,7 +363,12 @@ class Stack:
 
     def plan_history(self) -> None:
         """Tell the pipeline which spans to hold of each source (TIDEGAUGE_SPANS overrides; so does TIDEGAUGE_START for a market that goes on)."""
-        held = spans.held(self.market, os.environ.get("TIDEGAUGE_START", ""), datetime.now(UTC))
+        start = os.environ.get("TIDEGAUGE_START", "")
+        try:
+            utc(start or "2020-01-01")
+        except ValueError as error:
+            raise ConfigurationError(f"TIDEGAUGE_START={start!r}: {error}; write it as 2025-01-01.") from None
+        held = spans.held(self.market, start, datetime.now(UTC))
         if self.market == "recorded":
             self.environment["TIDEGAUGE_NOW"] = self.health["now"]
         if self.market != "live":
@@ -353,7 +380,7 @@ class Stack:
         """Airflow with the LocalExecutor; returns when the API answers. The UI's address is `address`."""
         folder = self.home / "airflow"
         folder.mkdir(exist_ok=True)
-        port = int(os.environ.get("TIDEGAUGE_UI_PORT", "0")) or free_port()
+        port = ui_port()
         self.address = f"http://127.0.0.1:{port}"
         passwords = folder / "passwords.json"
         passwords.touch(mode=0o600)
