@@ -13,12 +13,13 @@ from airflow.sdk import DAG, Param, task
 from plugins.assets import LAKE_POOL, defaults
 from transforms.roster import SOURCES
 
+# an empty text is no text to the form: what may be left out must be allowed to be null, or its button stays dead
 WHAT = {
-    "quarantine_id": Param("", type="string", description="one entry; its first 8 characters or more"),
+    "quarantine_id": Param(None, type=["null", "string"], description="one entry; its first 8 characters or more"),
     "source": Param("", enum=["", *SOURCES], description="filter: who said it"),
-    "table": Param("", type="string", description="filter: the table it was meant for, e.g. open_interest"),
-    "instrument": Param("", type="string", description="filter: in the source's spelling"),
-    "reason_code": Param("", type="string", description="filter: e.g. EXPECTATION (docs/operations.md)"),
+    "table": Param(None, type=["null", "string"], description="filter: the table it was meant for, e.g. open_interest"),
+    "instrument": Param(None, type=["null", "string"], description="filter: in the source's spelling"),
+    "reason_code": Param(None, type=["null", "string"], description="filter: e.g. EXPECTATION (docs/operations.md)"),
     "first": Param(None, type=["null", "string"], format="date", description="filter: first day the rows speak of"),
     "last": Param(None, type=["null", "string"], format="date", description="filter: last day"),
 }

@@ -363,6 +363,9 @@ def main(arguments: list[str] | None = None) -> int:
     except TidegaugeError as error:
         print(f"tidegauge: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:  # no right to write, a full disk, a folder where a file should be
         print(f"tidegauge: {error}: mend that, or set TIDEGAUGE_HOME to a folder that can be written to.", file=sys.stderr)
         return 1

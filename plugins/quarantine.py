@@ -26,6 +26,8 @@ from transforms.windows import partition_day
 
 #: An id may be shortened to this many characters.
 SHORTEST: Final = 8
+#: Who put a row aside that has no endpoint: not the exchange of that name.
+OURS: Final = "(our gate)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,7 @@ def listing(lake: Lake, choice: Choice, limit: int) -> str:
         return "Nothing is open in quarantine" + (" that fits." if choice.filters else ".")
     groups: dict[tuple[str, str, str, str], int] = defaultdict(int)
     for entry in found:
-        groups[entry.source, entry.endpoint or "gate", entry.target, entry.reason_code] += 1
+        groups[entry.source, entry.endpoint or OURS, entry.target, entry.reason_code] += 1
     lines = [f"{len(found):,} open in quarantine", ""]
     lines += [f"{count:7,}  {' '.join(group)}" for group, count in sorted(groups.items(), key=lambda item: -item[1])]
     shown = found[:limit]
@@ -190,7 +192,7 @@ def listing(lake: Lake, choice: Choice, limit: int) -> str:
         bundle = bundles.get(entry.raw_sha256, "no stored answer")
         lines += [
             "",
-            f"{entry.quarantine_id[:16]}  {entry.reason_code}  {entry.source} {entry.endpoint or 'gate'} {entry.instrument} -> {entry.target}",
+            f"{entry.quarantine_id[:16]}  {entry.reason_code}  {entry.source} {entry.endpoint or OURS} {entry.instrument} -> {entry.target}",
             f"  why   {entry.detail[:300]}",
             f"  row   {entry.row_json[:300]}",
             f"  raw   {entry.raw_sha256}  in {bundle}",

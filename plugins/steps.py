@@ -10,6 +10,7 @@ from typing import Any, Final
 from airflow.sdk.exceptions import AirflowSkipException
 
 from plugins import deriving, ledger, loading, publishing, quarantine
+from plugins.errors import ConfigurationError
 from plugins.lake import Lake
 from plugins.settings import Settings
 from transforms.roster import source as source_of
@@ -66,6 +67,10 @@ def replay(source: str, first: str, last: str, run_id: str) -> dict[str, int]:
     """Decode, gate and commit again what a source answered on the days `first`..`last` (of fetching, ISO dates), in order of asking."""
     lake, _ = _open()
     days = (date.fromisoformat(first), date.fromisoformat(last))
+    if days[0] > days[1]:
+        raise ConfigurationError(
+            f"The days run backwards: first {first} lies after last {last}. Trigger the Dag again with both exchanged."
+        )
     manifest = lake.read("raw_answers", days=days, columns=("bundle", "fetched_at"), where={"source": source})
     began = manifest.group_by("bundle").aggregate([("fetched_at", "min")]).sort_by("fetched_at_min")
     bundles = began.column("bundle").to_pylist()

@@ -195,7 +195,9 @@ class Sieve:
                 bad |= scaled > column.maximum
         if valid is not None:
             bad &= valid
-        self.refuse(bad, "VALUE", lambda i: f"{name} = {scaled[i]!r} {column.unit}, allowed {column.minimum} to {column.maximum}, finite")
+        self.refuse(
+            bad, "VALUE", lambda i: f"{name} = {float(scaled[i])!r} {column.unit}, allowed {column.minimum} to {column.maximum}, finite"
+        )
         return scaled
 
     def texts(self, name: str, values: Sequence[str], scale: float = 1.0) -> Floats:
