@@ -28,7 +28,7 @@ def verdicts():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("docs")
-    for name, body in datadocs.site(verdicts()).items():
+    for name, body in datadocs.site(verdicts(), "simulated").items():
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_bytes(body)
     return place
@@ -46,6 +46,8 @@ def test_the_site_lists_every_gated_table_and_asks_no_network(folder):
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
         page.goto((folder / "index.html").as_uri())
+        assert page.locator("body").inner_text().startswith("SIMULATED MARKET - these are not real prices")
+        assert "newsletter" not in page.content()
         validated, suites = (table.inner_text() for table in page.locator("table").all())
         assert [table.identifier for table in tables("core") if table.identifier not in validated] == []
         gated = [*tables("core"), *tables("index")]
@@ -54,6 +56,7 @@ def test_the_site_lists_every_gated_table_and_asks_no_network(folder):
         page.locator("tr", has_text="core.candles").first.locator("a").first.click()
         page.wait_for_load_state()
         told = page.inner_text("body")
+        assert told.startswith("SIMULATED MARKET"), "each page says so, however it was reached"
         assert "CLOSE_ABOVE_HIGH (critical): close <= high" in told
         assert "close_usd=9.0" in told
         assert "OPEN_ABOVE_HIGH (warning)" in told

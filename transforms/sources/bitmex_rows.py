@@ -204,7 +204,7 @@ def _interest(sieve: Sieve, ask: Ask, answer: Answer, found: Sequence[Terms]) ->
     sieve.refuse(
         apart,
         "CONVENTION",
-        lambda i: f"openValue {value[i]!r} of {symbols[i]} does not agree with {contracts[i]!r} contracts at {mark[i]!r}",
+        lambda i: f"openValue {value[i]:.12g} of {symbols[i]} does not agree with {contracts[i]:.12g} contracts at {mark[i]:.12g}",
     )
     coins = sieve.limits("open_interest_base", np.where(inverse, own, stated) * multipliers / sides)
     usd = sieve.limits("open_interest_usd", np.where(inverse, stated, own) / sides)

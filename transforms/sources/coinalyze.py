@@ -294,7 +294,7 @@ def _long_short(sieve: Sieve, bars: Bars) -> dict[str, Any]:
     (long, has_long), (short, has_short) = bars.column("l"), bars.column("s")
     both = has_long & has_short
     sieve.refuse(~has_ratio & ~both, "VALUE", lambda _: "neither a ratio nor shares")
-    sieve.refuse(has_ratio & ~(ratio >= 0.0), "VALUE", lambda i: f"ratio {ratio[i]!r}, expected 0 or more")
+    sieve.refuse(has_ratio & ~(ratio >= 0.0), "VALUE", lambda i: f"ratio {ratio[i]:.12g}, expected 0 or more")
     scale = bars.factor("share_scale")
     with np.errstate(invalid="ignore", divide="ignore"):
         off = both & ~(np.abs((long + short) * scale - 1.0) <= SHARES_AGREE)

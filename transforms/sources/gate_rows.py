@@ -113,7 +113,7 @@ def holdings(sieve: Sieve, rows: Sequence[shapes.Stat], ask: Ask) -> pa.Table:
         other,
         "CONVENTION",
         lambda i: (
-            f"open_interest_usd {usd[i]!r} is {share[i]:.3g} times {native[i]!r} contracts of {size} at {mark[i]!r}: "
+            f"open_interest_usd {usd[i]:.12g} is {share[i]:.3g} times {native[i]:.12g} contracts of {size} at {mark[i]:.12g}: "
             "the venue's way of counting or the contract's size is another than declared"
         ),
     )
