@@ -181,11 +181,11 @@ def report_data(lake: Lake, settings: Settings, revisions: pa.Table | None = Non
     since a ladder is drawn up at a day's end.
     """
     whole = ("readings", "regime_changes", "quarantine", "decisions")
-    lean = ("contributions", "events", "outliers")
+    lean = ("contributions", "events", "outliers", "agreement")
     tables = {name: lake.read(name) for name in whole}
     recorded = lake.days("outcomes")
     since = max(recorded) - EVIDENCE if recorded else date.min
-    tables |= {name: lake.read(name, days=(since, date.max)) for name in ("coverage", "outcomes", "verdicts")}
+    tables |= {name: lake.read(name, days=(since, date.max)) for name in ("coverage", "findings", "outcomes", "verdicts")}
     tables |= {name: lake.read(name, columns=[one for one in TABLES[name].columns if one not in _STAMPS]) for name in lean}
     tables["revisions"] = lake.read("revisions") if revisions is None else revisions
     newest = tables["readings"].group_by(["asset", "cadence"]).aggregate([("date", "max")]).column("date_max")

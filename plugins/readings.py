@@ -50,6 +50,8 @@ class ReportData:
     regime_changes: pa.Table = field(default_factory=partial(empty, TABLES["regime_changes"]))
     liquidation_levels: pa.Table = field(default_factory=partial(empty, TABLES["liquidation_levels"]))
     outliers: pa.Table = field(default_factory=partial(empty, TABLES["outliers"]))
+    agreement: pa.Table = field(default_factory=partial(empty, TABLES["agreement"]))
+    findings: pa.Table = field(default_factory=partial(empty, TABLES["findings"]))
     coverage: pa.Table = field(default_factory=partial(empty, TABLES["coverage"]))
     quarantine: pa.Table = field(default_factory=partial(empty, TABLES["quarantine"]))
     revisions: pa.Table = field(default_factory=partial(empty, TABLES["revisions"]))

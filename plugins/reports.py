@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from plugins import trust
 from plugins.accounts import accounts, undecided
 from plugins.charts import BAND_COLOURS, REGIME_COLOURS, SIDE_COLOURS, bokeh_script, chart_item, colours, drawn, layers
 from plugins.payloads import DRAWN, EVENTS, RUNG_LOG, RUNGS, TAIL, bars, beyond, payload, rungs, sparkline
@@ -209,6 +210,11 @@ def render(data: ReportData, *, chart_bytes: int = CHART_BYTES) -> str:
         tail=TAIL,
         rung_count=RUNGS,
         evidence_since=data.evidence_since,
+        voices=trust.voices(data.coverage, data.quarantine),
+        pairs=trust.pairs(data.agreement),
+        breaches=trust.breaches(data.agreement, LISTED),
+        quantities=trust.QUANTITY_WORDS,
+        found=trust.in_force(data.findings),
         strips=strips(data.coverage),
         states=STATE_WORDS[::-1],
         accounts=accounts(data.outcomes),
