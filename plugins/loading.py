@@ -8,21 +8,20 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from plugins import gate, ledger, recorder, suspecting
+from plugins import gate, ledger, listings, recorder, suspecting
 from plugins.decisions import TEXT, Decisions, let_in, reject_id, waiver
 from plugins.fetcher import Fetched, fetch
 from plugins.lake import Lake
 from plugins.settings import Settings
-from transforms.instruments import binance_asset, tradable
+from transforms.instruments import Departed
 from transforms.revisions import complete, merge
-from transforms.roster import HOURLY_ASSETS, HOURLY_SOURCES
 from transforms.roster import source as source_of
 from transforms.rulings import Rulings, is_released, plain, released, row_id, ruled
 from transforms.sources.contract import Decoded, Instrument, Reject, Series, Source, Unreadable
@@ -30,9 +29,6 @@ from transforms.tables import TABLES
 from transforms.windows import Window
 
 log = logging.getLogger(__name__)
-
-#: the lists that a source gave in one run lie closer together than this
-ONE_LISTING: Final = timedelta(minutes=10)
 
 
 # -- fetch
@@ -46,22 +42,26 @@ def ask(lake: Lake, settings: Settings, name: str, window: Window, run_id: str, 
         now = settings.clock()
         catalogue = source.catalogue(now)
         instruments: list[Instrument] = []
+        gone: list[Departed] = []
         if catalogue is not None:
             listed = _fetch(settings, source, [catalogue])
             fetched += listed
-            instruments = wanted(settings, source, listed)
+            lists = listings.told(source, listed)
+            instruments = listings.trading(settings, source, lists)
             if not instruments:
                 outcome.partly(f"{name} listed no instrument of ours: {_why(listed)}")
             if any(one.disposition.verb != "accept" for one in listed):  # refused or down: its silence is a gap, not a delisting
-                known_before = remembered(lake, settings, source)
+                known_before = listings.remembered(lake, settings, source)
                 instruments = [*instruments, *(one for one in known_before if one.instrument not in {i.instrument for i in instruments})]
+            else:
+                gone = listings.gone(lake, settings, source, lists, window, now)
 
         def still_open(plan: Iterable[Series]) -> list[Series]:
             planned = list(plan)
             known = {} if again or not planned else _proved(lake, source, planned, now if rewritten else None)
             return [part for one in planned if (part := ledger.open_part(one, known)) is not None]
 
-        series = still_open(source.plan(window, instruments, now))
+        series = still_open((*source.plan(window, instruments, now), *listings.last_words(source, window, gone, now)))
         log.info("%s: %d series open in %s", name, len(series), window)
         if not series and not fetched:
             return []
@@ -111,30 +111,6 @@ def _why(fetched: Sequence[Fetched]) -> str:
     return bad[0] if bad else "the list holds none of the wanted assets"
 
 
-def _assets(settings: Settings, source: Source) -> tuple[str, ...]:
-    """The assets asked for; empty = all that the source lists."""
-    return settings.hourly_assets or HOURLY_ASSETS if source.name in HOURLY_SOURCES else settings.daily_assets
-
-
-def remembered(lake: Lake, settings: Settings, source: Source) -> list[Instrument]:
-    """The instruments the source listed last; before it ever did, Binance's declared spelling (a contract that is not there answers 404).
-
-    For a source that refuses this location: its archive lists nothing, but serves who knows the names.
-    """
-    stored = lake.read("instruments", where={"source": source.name})
-    found: list[Instrument] = []
-    for payoff in pc.unique(stored.column("payoff")).to_pylist():  # a source with several lists stamps each by itself
-        listed = stored.filter(pc.equal(stored.column("payoff"), payoff))
-        last = pc.greater(
-            listed.column("as_of"), pa.scalar(pc.max(listed.column("as_of")).as_py() - ONE_LISTING, listed.schema.field("as_of").type)
-        )
-        found += tradable(listed.filter(last), source.listing, _assets(settings, source))
-    if source.name == "binance" and not any(one.payoff == "linear" for one in found):
-        names = (f"{asset}USDT" for asset in _assets(settings, source))
-        found += [Instrument(name, source.name, *binance_asset(name)) for name in names]
-    return found
-
-
 def recheck(lake: Lake, settings: Settings, name: str, run_id: str) -> list[str]:
     """Look whether files that were read in the last weeks were published again, and read those once more; returns the bundles' keys."""
     source = source_of(name)
@@ -154,21 +130,6 @@ def recheck(lake: Lake, settings: Settings, name: str, run_id: str) -> list[str]
         outcome.remark([f"{len(looked)} files looked at"] + [f"published again: {one.ask.path}" for one in read])
         outcome.answers = len(looked) + len(read)
         return recorder.store(lake, name, [*looked, *read], run_id) if looked else []
-
-
-def wanted(settings: Settings, source: Source, listed: Sequence[Fetched]) -> list[Instrument]:
-    """The instruments to ask about: those the source lists, of the assets that are asked for."""
-    assets = _assets(settings, source)
-    found: dict[str, Instrument] = {}
-    for one in listed:
-        if one.disposition.verb != "accept":
-            continue
-        try:
-            table = source.decode(one.ask, one.answer).tables.get("instruments")
-        except Unreadable:
-            continue  # the load step quarantines it with its reason
-        found |= {one.instrument: one for one in tradable(table, source.listing, assets)} if table is not None else {}
-    return [found[name] for name in sorted(found)]
 
 
 # -- load

@@ -21,6 +21,7 @@ each n-th matching request. `count` ends the rule after so many faults. The firs
 | duplicate_page | the rows of the page come twice | |
 | gap | drops rows | share (0.25) of the page, from the middle |
 | shift | moves stamps | hours (3) |
+| delisted | a contract of Binance's list has ended | symbol, ended (milliseconds) |
 | checksum | a CHECKSUM that does not fit | |
 | zip_bomb | an archive that inflates to much; its CHECKSUM fits, so that the archive itself is judged | megabytes (300) |
 | bad_zip | a damaged archive; its CHECKSUM fits | |

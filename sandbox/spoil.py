@@ -142,6 +142,11 @@ def _stamp_unit(key: str, row: Mapping[str, Any]) -> int:
     return 3600 if key == "timestamp" and "value_classification" in row else _STAMPS[key]
 
 
+def _delisted(rows: list[Row], params: Params) -> list[Row]:
+    ended = {"status": "SETTLING", "deliveryDate": params["ended"]}
+    return [{**row, **ended} if isinstance(row, dict) and row.get("symbol") == params["symbol"] else row for row in rows]
+
+
 SPOILERS: Final[dict[str, Callable[[list[Row], Params], list[Row]]]] = {
     "missing_field": _missing,
     "null_value": _null,
@@ -150,4 +155,5 @@ SPOILERS: Final[dict[str, Callable[[list[Row], Params], list[Row]]]] = {
     "duplicate_page": _twice,
     "gap": _gap,
     "shift": _shift,
+    "delisted": _delisted,
 }

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import lru_cache, reduce
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,7 +22,23 @@ MULTIPLIERS: Final[dict[str, float]] = {"1000000": 1e6, "1000": 1e3, "1M": 1e6}
 QUOTES: Final = ("USDT", "USDC", "FDUSD", "BUSD", "USD1", "BTC")
 #: Suffix of Coinalyze's symbols for Binance, from its /v1/exchanges.
 COINALYZE_BINANCE: Final = "A"
+#: The lists that a source gave in one run lie closer together than this.
+ONE_LISTING: Final = timedelta(minutes=10)
+STATUS: Final = "instrument_status"
 
+Listing = Sequence[Mapping[str, tuple[str, ...]]]
+#: Columns of the instruments table, in the order of the fields of Instrument.
+_NAMED: Final = (
+    "instrument",
+    "venue",
+    "asset",
+    "base_multiplier",
+    "listed_at",
+    "payoff",
+    "contract_size",
+    "contract_unit",
+    "quote_asset",
+)
 _PREFIXED: Final = re.compile(r"(1000000|1000|1M)([^0-9].*)")
 _LOOKS_PREFIXED: Final = re.compile(r"10{2,}")
 _COIN_MARGINED: Final = re.compile(r"([A-Z0-9]+)USD_(?:PERP|[0-9]{6})", re.ASCII)
@@ -93,27 +110,63 @@ def as_venue_spells(source: str, instrument: str) -> str:
     return instrument.removesuffix(f"_PERP.{COINALYZE_BINANCE}") if source == "coinalyze" else instrument
 
 
-def tradable(rows: pa.Table, listing: Sequence[Mapping[str, tuple[str, ...]]], assets: Sequence[str] = ()) -> list[Instrument]:
+class Departed(NamedTuple):
+    """A contract that traded and trades no more, and when it ended, UTC."""
+
+    instrument: Instrument
+    ended_at: datetime
+
+
+def tradable(rows: pa.Table, listing: Listing, assets: Sequence[str] = ()) -> list[Instrument]:
     """What `plan` takes, from rows of the instruments table, by symbol; only `assets` if given.
 
     `listing`: a row is taken when it holds, in every column that one of these mappings names, one of the words given there.
     """
-    chosen = reduce(pc.or_, (reduce(pc.and_, (_among(rows, name, words) for name, words in one.items())) for one in listing))
-    if assets:
-        chosen = pc.and_(chosen, _among(rows, "asset", assets))
-    names = (
-        "instrument",
-        "venue",
-        "asset",
-        "base_multiplier",
-        "listed_at",
-        "payoff",
-        "contract_size",
-        "contract_unit",
-        "quote_asset",
-    )
-    kept = rows.filter(chosen).sort_by("instrument").select(list(names)).to_pylist()
-    return list({row["instrument"]: Instrument(*(row[name] for name in names)) for row in kept}.values())
+    kept = rows.filter(_chosen(rows, listing, assets)).sort_by("instrument").select(list(_NAMED)).to_pylist()
+    return list({row["instrument"]: _instrument(row) for row in kept}.values())
+
+
+def departed(rows: pa.Table, listing: Listing, assets: Sequence[str], now: datetime) -> list[Departed]:
+    """Contracts that the newest list does not show as trading any more, by symbol (no survivorship, PITFALLS E5).
+
+    rows: what one source listed at some instants, `now` among them. A contract ended when the source says (`delivery_at`); where it does not, at
+    the first list that does not show it trading. One that was never seen trading and has no stated end is none of these.
+    """
+    still = tuple({column: words for column, words in one.items() if column != STATUS} for one in listing)
+    held = rows.filter(_chosen(rows, still, assets))
+    held = held.append_column("trading", _chosen(held, listing, assets)).sort_by("as_of")
+    lists: dict[str, list[datetime]] = {}  # a source with several lists stamps each by itself
+    for payoff, as_of in zip(rows.column("payoff").to_pylist(), rows.column("as_of").to_pylist(), strict=True):
+        lists.setdefault(payoff, []).append(as_of)
+    told: dict[str, list[dict[str, Any]]] = {}
+    for row in held.select([*_NAMED, "as_of", "delivery_at", "trading"]).to_pylist():
+        told.setdefault(row["instrument"], []).append(row)
+    found = []
+    for name in sorted(told):
+        last = told[name][-1]
+        seen = [row for row in told[name] if row["trading"]]
+        stamps = lists[last["payoff"]]
+        if last["trading"] and last["as_of"] > max(stamps) - ONE_LISTING:
+            continue
+        ended = last["delivery_at"] if last["delivery_at"] is not None and last["delivery_at"] <= now else None
+        if ended is None and seen:
+            ended = min((stamp for stamp in stamps if stamp > seen[-1]["as_of"] + ONE_LISTING), default=None)
+        if ended is not None:
+            found.append(Departed(_instrument(seen[-1] if seen else last), ended))
+    return found
+
+
+def _instrument(row: Mapping[str, Any]) -> Instrument:
+    return Instrument(*(row[name] for name in _NAMED))
+
+
+def _chosen(rows: pa.Table, listing: Listing, assets: Sequence[str]) -> pa.ChunkedArray:
+    chosen = reduce(pc.or_, (reduce(pc.and_, (_among(rows, name, words) for name, words in one.items()), _all(rows)) for one in listing))
+    return pc.and_(chosen, _among(rows, "asset", assets)) if assets else chosen
+
+
+def _all(rows: pa.Table) -> pa.ChunkedArray:
+    return pa.chunked_array([pa.repeat(pa.scalar(True), rows.num_rows)])
 
 
 def _among(rows: pa.Table, column: str, words: Sequence[str]) -> pa.ChunkedArray:
