@@ -178,9 +178,15 @@ def other_side(text: str) -> str:
 
 
 def turned_over(tree: Any) -> Any:
+    """Each side under the other's name; the ratio stated beside them (longShortRatio, buySellRatio) turned over with them."""
     if isinstance(tree, dict):
-        return {other_side(key): turned_over(value) for key, value in tree.items()}
+        return {other_side(key): over(key, turned_over(value)) for key, value in tree.items()}
     return [turned_over(one) for one in tree] if isinstance(tree, list) else tree
+
+
+def over(key: str, value: Any) -> Any:
+    ratio = key.endswith("Ratio") and len({one.lower() for one in _SIDE.findall(key)}) == 2
+    return str(1 / float(value)) if ratio and isinstance(value, str) and float(value) else value
 
 
 #: answers whose fields name their sides one by one

@@ -182,15 +182,19 @@ def test_once_long_a_run_is_suspect_whole_and_known_from_then_on(told, data):
     every = st.lists(st.booleans(), min_size=len(hit), max_size=len(hit))
     long = hit & np.array(data.draw(every), dtype=bool)
     known = learnt(told, data)
-    bad, sure = np.zeros(len(hit), dtype=bool), known.copy()
+    as_of = np.arange(len(hit), dtype=np.int64) * 3600
+    held = Lines("marks", "", [], np.array([0, len(hit)]), np.zeros(len(hit), dtype=np.int64), as_of, known, known, {})
+    bad, sure, proof = np.zeros(len(hit), dtype=bool), known.copy(), np.zeros(len(hit), dtype=np.int64)
     for span in spans:
         proofs = [n for n in span if long[n]]
         if proofs:
             bad[span] = True
             sure[span] = np.maximum(known[span], known[proofs[0]])
-    found, when = _reached(runs(hit, first), long, known)
+            proof[span] = as_of[proofs[0]]
+    found, when, stamps = _reached(runs(hit, first), long, held)
     assert found.tolist() == bad.tolist()
     assert when.tolist() == sure.tolist()
+    assert stamps.tolist() == proof.tolist()
 
 
 @pytest.mark.parametrize("steps", [1, 3])

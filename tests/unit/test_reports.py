@@ -440,8 +440,7 @@ def test_evidence_of_long_ago_is_left_out_and_the_page_says_so(data):
         pa.array([newest - timedelta(days=8)] * data.outcomes.num_rows, pa.date32()),
     )
     found = report_data_of(Lake(replace(data, outcomes=pa.concat_tables([old, data.outcomes]))), SimpleNamespace(market="simulated"))
-    assert found.outcomes.equals(data.outcomes)
-    assert found.evidence_since == newest - timedelta(days=7)
+    assert (found.outcomes, found.evidence_since) == (data.outcomes, newest - timedelta(days=7))
     assert f"recorded from {found.evidence_since}" in render(found)
     assert "recorded from" not in render(data)
 

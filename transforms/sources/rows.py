@@ -247,7 +247,7 @@ def agrees(sieve: Sieve, long: Floats, short: Floats, ratios: Sequence[str]) -> 
     said = floats(ratios)
     with np.errstate(invalid="ignore", divide="ignore"):
         apart = np.abs(long / (long + short) - said / (1.0 + said)) > RATIO_ROUNDING
-    sieve.refuse(apart, "CONVENTION", lambda i: f"{long[i]!r} over {short[i]!r} is not the ratio stated beside them, {ratios[i]!r}")
+    sieve.refuse(apart, "CONVENTION", lambda i: f"{long[i]:g} over {short[i]:g} is not the ratio stated beside them, {ratios[i]!r}")
 
 
 def priced(sieve: Sieve, worth: Sequence[str | None], amount: Sequence[str], high: Sequence[str], low: Sequence[str]) -> None:
