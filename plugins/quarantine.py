@@ -189,7 +189,7 @@ def listing(lake: Lake, choice: Choice, limit: int) -> str:
     shown = found[:limit]
     bundles = bundles_of(lake, [entry.raw_sha256 for entry in shown])
     for entry in shown:
-        bundle = bundles.get(entry.raw_sha256, "no stored answer")
+        bundle = bundles.get((entry.raw_sha256, entry.fetched_at), "no stored answer")
         lines += [
             "",
             f"{entry.quarantine_id[:16]}  {entry.reason_code}  {entry.source} {entry.endpoint or OURS} {entry.instrument} -> {entry.target}",

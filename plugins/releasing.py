@@ -59,10 +59,10 @@ class Entry:
         return f"{self.quarantine_id[:12]} ({who}, for {self.target or 'no table'}: {self.reason_code})"
 
 
-def bundles_of(lake: Lake, shas: Sequence[str]) -> dict[str, str]:
-    """The object that holds an answer, by the answer's SHA-256."""
-    stored = lake.read("raw_answers", columns=("raw_sha256", "bundle"), where={"raw_sha256": sorted(set(shas))})
-    return dict(zip(stored.column("raw_sha256").to_pylist(), stored.column("bundle").to_pylist(), strict=True))
+def bundles_of(lake: Lake, shas: Sequence[str]) -> dict[tuple[str, datetime], str]:
+    """The object that holds an answer, by the answer's SHA-256 and when it was fetched: the same bytes may have come often."""
+    stored = lake.read("raw_answers", columns=("raw_sha256", "fetched_at", "bundle"), where={"raw_sha256": sorted(set(shas))})
+    return {(row["raw_sha256"], row["fetched_at"]): row["bundle"] for row in stored.to_pylist()}
 
 
 def release(
@@ -129,11 +129,12 @@ def _restored(entry: Entry) -> pa.Table:
 
 def _answers(lake: Lake, parts: Sequence[Entry]) -> dict[str, list[Fetched]]:
     """The stored answers that entries are parts of, by SHA-256; each bundle is opened once."""
-    wanted = {entry.raw_sha256 for entry in parts}
+    wanted = {(entry.raw_sha256, entry.fetched_at) for entry in parts}
     found: dict[str, list[Fetched]] = defaultdict(list)
-    for bundle in sorted(set(bundles_of(lake, sorted(wanted)).values())) if wanted else ():
+    held = bundles_of(lake, [sha for sha, _ in wanted]) if wanted else {}
+    for bundle in sorted({bundle for key, bundle in held.items() if key in wanted}):
         for one in recorder.load(lake, bundle):
-            if one.answer.sha256 in wanted:
+            if (one.answer.sha256, one.answer.fetched_at) in wanted:
                 found[one.answer.sha256].append(one)
     return found
 

@@ -91,9 +91,13 @@ class Settings:
         if unknown:
             raise ConfigurationError(f"TIDEGAUGE_SOURCES names {', '.join(unknown)}; the roster has {', '.join(SOURCES)}.")
         try:
-            json.loads(text("SPANS", "") or "{}")
-        except ValueError as error:
-            raise ConfigurationError(f"TIDEGAUGE_SPANS is not JSON: {error}.") from None
+            for held in json.loads(text("SPANS", "") or "{}").values():
+                for start, end in held:
+                    Window(utc(start), utc(end))
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ConfigurationError(
+                f'TIDEGAUGE_SPANS is not understood ({error}): write it as {{"*": [["2025-01-01", "2025-04-01"]]}}, by source or * for all.'
+            ) from None
         return cls(
             market=market,
             home=Path(text("HOME", str(ROOT / "var" / market))),

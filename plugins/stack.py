@@ -10,7 +10,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import psutil
 import requests
@@ -30,8 +29,12 @@ from psycopg2.errors import DuplicateDatabase
 
 from plugins import spans
 from plugins.errors import ConfigurationError, TidegaugeError
+from plugins.ports import free_port, ui_port
 from plugins.settings import ROOT
-from transforms.windows import utc
+from transforms.windows import Window, utc
+
+if TYPE_CHECKING:
+    from plugins.lake import Lake
 
 AIRFLOW_VERSION: Final = "3.3.2"
 DATABASES: Final = ("airflow", "iceberg")
@@ -42,29 +45,6 @@ GRACE: Final = 8.0
 
 class ServiceDied(TidegaugeError):
     """An embedded service ended or did not become ready."""
-
-
-def free_port() -> int:
-    """A port of loopback nobody listens on now."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def ui_port() -> int:
-    """The port of Airflow's UI: TIDEGAUGE_UI_PORT, which must be free, or any free one."""
-    wanted = os.environ.get("TIDEGAUGE_UI_PORT", "") or "0"
-    if not wanted.isdecimal() or int(wanted) > 65535:
-        raise ConfigurationError(f"TIDEGAUGE_UI_PORT={wanted!r} is no port: use 1024 to 65535, or leave it out for any free one.")
-    with closing(socket.socket()) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", int(wanted)))
-        except OSError as error:
-            raise ConfigurationError(
-                f"TIDEGAUGE_UI_PORT={wanted} cannot be used ({error.strerror}): choose another, or leave it out for any free one."
-            ) from None
-        return int(probe.getsockname()[1])
 
 
 def born(pid: int) -> tuple[int, float]:
@@ -292,6 +272,7 @@ class Stack:
             missing = [n for n in ("BUCKET", "ACCESS_KEY", "SECRET_KEY") if not os.environ.get(f"TIDEGAUGE_S3_{n}")]
             if missing:
                 raise ConfigurationError(f"TIDEGAUGE_S3_ENDPOINT is set, but not {', '.join('TIDEGAUGE_S3_' + n for n in missing)}.")
+            self._lake().keys("health")  # raises where it does not answer or knows us not
             return
         port = {name: free_port() for name in ("master", "volume", "filer", "s3")}
         access, secret = self.secret("s3_access_key", 12), self.secret("s3_secret_key")
@@ -325,10 +306,7 @@ class Stack:
             "TIDEGAUGE_S3_ACCESS_KEY": access,
             "TIDEGAUGE_S3_SECRET_KEY": secret,
         }
-        from plugins.lake import Lake
-        from plugins.settings import Settings
-
-        lake = Lake(Settings.read(self.environment | {"TIDEGAUGE_SANDBOX_URL": "", "TIDEGAUGE_MARKET": "live"}))
+        lake = self._lake()
 
         def ready() -> bool:
             try:
@@ -339,6 +317,12 @@ class Stack:
 
         self.wait(service, ready)
         self._sign()  # now with the keys: what reads beside us finds the store by this card
+
+    def _lake(self) -> Lake:
+        from plugins.lake import Lake
+        from plugins.settings import Settings
+
+        return Lake(Settings.read(self.environment | {"TIDEGAUGE_SANDBOX_URL": "", "TIDEGAUGE_MARKET": "live"}))
 
     def sandbox(self, *options: str) -> None:
         """The venue stand-in, for every market but the live one."""
@@ -365,9 +349,9 @@ class Stack:
         """Tell the pipeline which spans to hold of each source (TIDEGAUGE_SPANS overrides; so does TIDEGAUGE_START for a market that goes on)."""
         start = os.environ.get("TIDEGAUGE_START", "")
         try:
-            utc(start or "2020-01-01")
+            Window(utc(start or "2020-01-01"), datetime.now(UTC))
         except ValueError as error:
-            raise ConfigurationError(f"TIDEGAUGE_START={start!r}: {error}; write it as 2025-01-01.") from None
+            raise ConfigurationError(f"TIDEGAUGE_START={start!r}: {error}; write a day of the past as 2025-01-01.") from None
         held = spans.held(self.market, start, datetime.now(UTC))
         if self.market == "recorded":
             self.environment["TIDEGAUGE_NOW"] = self.health["now"]

@@ -241,6 +241,28 @@ def supply(lake, values, asked, run_id="r"):
     return answered(lake, "defillama", series, body, asked, run_id)
 
 
+def test_a_part_of_an_answer_that_came_twice_with_the_same_bytes_is_released(pipeline):
+    """The bytes lie in two bundles, stored in either order; the entry is a part of the one that was fetched last."""
+    lake = pipeline()
+    values = [1e11, 1.1e11, -5.0, 1.3e11, 1.4e11]
+    first, second = supply(lake, values, ASKED), supply(lake, values, at("2026-05-06T08:00:00"), "r2")
+    assert first != second
+    steps.load([first], "k", "first")
+    steps.load([second], "k", "second")
+    steps.load([supply(lake, values, at("2026-05-06T04:00:00"), "r3")], "k", "between")
+    (entry,) = still_open(lake)
+    assert f"in {bundle_of(lake, entry)}" in listing(lake, Choice(), 5)
+    decide(lake, Choice(entry.quarantine_id), "release", "why", "ana", "run-1")
+    assert -5.0 in lake.read("stablecoin_supply").column("circulating_usd").to_pylist()
+
+
+def bundle_of(lake, entry):
+    """The bundle of the entry's own answer."""
+    held = lake.read("raw_answers", where={"raw_sha256": [entry.raw_sha256]}).to_pylist()
+    (bundle,) = [row["bundle"] for row in held if row["fetched_at"] == entry.fetched_at]
+    return bundle
+
+
 def test_a_released_part_is_covered_and_a_later_word_of_the_source_outranks_it(pipeline):
     """Value by value: what was restated before the release stays as it was known, what comes after it is the next revision."""
     lake = pipeline()

@@ -13,8 +13,10 @@ import duckdb
 import pytest
 
 from plugins import cli
-from plugins.errors import ConfigurationError
-from plugins.stack import Stack, ui_port
+from plugins.errors import ConfigurationError, LakeUnreachable
+from plugins.ports import ui_port
+from plugins.settings import Settings
+from plugins.stack import Stack
 
 ROOT = Path(__file__).parents[2]
 ECHO = f"{sys.executable} -c 'import json,sys; print(json.dumps(sys.argv[3:]))'"
@@ -95,9 +97,36 @@ def test_a_port_in_use_and_one_that_is_none_are_refused_before_anything_starts(m
 
 
 def test_a_start_that_is_no_day_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setenv("TIDEGAUGE_START", "last year")
-    with pytest.raises(ConfigurationError, match=r"TIDEGAUGE_START='last year': .* write it as 2025-01-01"):
-        Stack("simulated", tmp_path).plan_history()
+    for wrong in ("last year", "2999-01-01"):
+        monkeypatch.setenv("TIDEGAUGE_START", wrong)
+        with pytest.raises(ConfigurationError, match=rf"TIDEGAUGE_START='{wrong}': .* write a day of the past as 2025-01-01"):
+            Stack("simulated", tmp_path).plan_history()
+
+
+@pytest.mark.parametrize(
+    "spans", ["5", "{", '{"*": 5}', '{"*": [["2025-01-01"]]}', '{"*": [["2025-04-01", "2025-01-01"]]}', '{"*": [["soon", "now"]]}']
+)
+def test_spans_that_cannot_be_meant_are_refused(spans):
+    own = {
+        "MARKET": "simulated",
+        "SANDBOX_URL": "http://s",
+        "S3_BUCKET": "b",
+        "S3_ACCESS_KEY": "a",
+        "S3_SECRET_KEY": "s",
+        "CATALOG_URL": "c",
+    }
+    given = {f"TIDEGAUGE_{name}": value for name, value in own.items()}
+    with pytest.raises(ConfigurationError, match="TIDEGAUGE_SPANS is not understood"):
+        Settings.read(given | {"TIDEGAUGE_SPANS": spans})
+
+
+def test_an_object_store_that_nobody_serves_is_not_said_to_answer(monkeypatch, tmp_path):
+    for name, value in {"ENDPOINT": "http://127.0.0.1:1", "BUCKET": "b", "ACCESS_KEY": "a", "SECRET_KEY": "s"}.items():
+        monkeypatch.setenv(f"TIDEGAUGE_S3_{name}", value)
+    stack = Stack("simulated", tmp_path)
+    stack.environment["TIDEGAUGE_CATALOG_URL"] = "postgresql://nobody"
+    with pytest.raises(LakeUnreachable, match=r"127\.0\.0\.1:1 does not answer"):
+        stack.object_store()
 
 
 @pytest.mark.parametrize("columns", [None, 60])
