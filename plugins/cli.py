@@ -100,11 +100,11 @@ def stack_of(options: argparse.Namespace, say: Progress) -> Iterator[Stack]:
 def lake_of(options: argparse.Namespace) -> Iterator[Lake]:
     """The lake of the chosen market for a command that only reads: of the running stack, or started for the moment."""
     market, home = home_of(options)
-    print(LABEL[market], file=sys.stderr)  # beside the answer, which may go into a file
     nobody = {"TIDEGAUGE_SANDBOX_URL": "" if market == "live" else "none"}
     card = read_card(home)
     if card is not None and alive(card["owner"]):
         yield Lake(Settings.read(nobody | card["environment"]))
+        print(LABEL[market], file=sys.stderr)  # beside the answer, which may go into a file
         return
     if not (home / "s3").exists() and not os.environ.get("TIDEGAUGE_S3_ENDPOINT"):
         raise ConfigurationError(
@@ -114,6 +114,7 @@ def lake_of(options: argparse.Namespace) -> Iterator[Lake]:
         stack.postgres()
         stack.object_store()
         yield Lake(Settings.read(nobody | stack.environment))
+    print(LABEL[market], file=sys.stderr)
 
 
 def run(options: argparse.Namespace) -> int:

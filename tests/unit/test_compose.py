@@ -128,9 +128,9 @@ def test_no_secret_is_written_in_a_file_of_the_repository() -> None:
 
 
 def known_variables() -> set[str]:
-    """Every variable the code reads: the settings' fields, what plugins/stack.py and cli.py name, and the sources' keys."""
+    """Every variable the code reads: the settings' fields, what plugins/stack.py, ports.py and cli.py name, and the sources' keys."""
     fields_ = {f"TIDEGAUGE_{field.name.upper()}" for field in fields(Settings)}
-    text = "".join((ROOT / "plugins" / name).read_text() for name in ("stack.py", "cli.py"))
+    text = "".join((ROOT / "plugins" / name).read_text() for name in ("stack.py", "ports.py", "cli.py"))
     keys = {source_of(name).key_variable for name in SOURCES} - {""}
     return fields_ | set(re.findall(r"TIDEGAUGE_[A-Z0-9_]*[A-Z0-9]", text)) | keys
 
