@@ -133,7 +133,10 @@ def _evidence(data: ReportData, series: int) -> list[str]:
     steps, checks = Counter(data.outcomes.column("outcome").to_pylist()), Counter(data.verdicts.column("outcome").to_pylist())
     windows = in_force(data.coverage)
     lines += _wrapped(f"steps      {_ended(steps)}; expectations: {_ended(checks)}", hanging=_INDENT)
-    lines.append(f"windows    {len(windows):,} asked, {sum(not row['complete'] for row in windows):,} incomplete")
+    lacking = sum(not row["complete"] for row in windows)
+    lines.append(f"windows    {len(windows):,} asked, {lacking:,} incomplete" + (": see Coverage in the report" if lacking else ""))
+    if data.evidence_since is not None:
+        lines.append(f"since      rows, steps and windows: those recorded from {data.evidence_since} on; the tables ops have all")
     return lines
 
 

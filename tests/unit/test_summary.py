@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import date
 
 import numpy as np
 import pyarrow.compute as pc
@@ -42,6 +43,13 @@ def test_the_market_and_three_assets_fit_a_screen_and_add_up(data):
     assert [s for s, _ in found] == [pytest.approx(one.s, abs=0.05 + 1e-9) for one in readings(data)]
     assert "45,000 in = 44,912 core + 8 quarantined + 80 duplicates; 28,640 published" in summary
     assert "2025-01-01 01:00Z to 2025-03-02 00:00Z" in summary
+
+
+def test_counts_of_a_part_of_the_evidence_say_so(data):
+    assert "recorded from" not in text(data)
+    lines = text(replace(data, evidence_since=date(2025, 2, 20))).splitlines()
+    assert "since      rows, steps and windows: those recorded from 2025-02-20 on; the tables ops have all" in lines
+    assert max(map(len, lines)) <= WIDTH
 
 
 def test_f_x_and_the_states_stand_beside_s(data):
