@@ -57,20 +57,9 @@ def klines(lake, changes=(), asked=ASKED, run_id="r", price=100.0, host="", move
     for hour in range(24):
         opened = int(window.start.timestamp()) * 1000 + hour * 3_600_000
         now = round(price + move * hour, 2)
-        row = [
-            opened,
-            str(now),
-            str(now + 2),
-            str(now - 2),
-            str(now + 1),
-            f"1{hour}" if move else "10",
-            opened + 3_599_999,
-            "1000",
-            5,
-            "4",
-            "400",
-            "0",
-        ]
+        volume = f"1{hour}" if move else "10"
+        extremes = [str(now), str(now + 2), str(now - 2), str(now + 1)]
+        row = [opened, *extremes, volume, opened + 3_599_999, str(round(int(volume) * now, 2)), 5, "4", str(4 * now), "0"]
         for place, value in dict(changes).get(hour, {}).items():
             row[place] = value
         rows.append(row)
