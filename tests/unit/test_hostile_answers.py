@@ -69,10 +69,11 @@ def test_b6_a_snapshot_in_another_unit_of_time_is_no_row_of_1970(name, endpoint,
     assert not any(table.num_rows for table in decoded.tables.values())
 
 
-def test_a_snapshot_that_is_late_by_hours_stays_at_its_own_stamp():
-    late = decode("binance", "openInterest", put(("time",), lambda at: at - 5 * 3_600_000))
-    assert late.tables["open_interest"].column("as_of")[0].as_py().hour == 7
+def test_a_snapshot_that_is_late_stays_at_its_own_stamp_within_the_window_it_was_asked_for():
+    late = decode("binance", "openInterest", put(("time",), lambda at: at - 30 * 60_000))
+    assert late.tables["open_interest"].column("as_of")[0].as_py().hour == 11
     assert not late.rejects
+    assert reasons(decode("binance", "openInterest", put(("time",), lambda at: at - 5 * 3_600_000))) == {"STAMP"}
 
 
 # -- values
