@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from transforms.detectors import Inputs
-from transforms.detectors.gaps import TruncatedHistory
+from transforms.detectors import Inputs, to_table
+from transforms.detectors.contract import Told, findings, lines
+from transforms.detectors.gaps import MissingInCrash, TruncatedHistory
 from transforms.detectors.sides import SideBreak
-from transforms.detectors.units import UnitBreak
+from transforms.detectors.units import RateUnitBreak, UnitBreak
 from transforms.reading import to_us
 from transforms.schema import arrow_schema
 from transforms.tables import TABLES
@@ -181,3 +183,112 @@ def test_no_page_a_page_in_the_middle_and_a_page_full_of_holes_are_none():
     assert truncated(range(142, 241)) == [], "99 rows are no page"
     assert truncated(range(71, 171)) == [], "both ends are missing"
     assert truncated(range(42, 241, 2)) == [], "neighbouring rows only"
+
+
+# -- how suspect rows become findings
+
+
+def told(held, factor, consequence="flag"):
+    """Every row of `held` suspect, each with its factor."""
+    count = len(held.as_of)
+    numbers = np.arange(count, dtype=float)
+    return Told(np.ones(count, dtype=bool), numbers, numbers + 0.5, np.array(factor), consequence, "{instrument} {observed:g} {factor:g}")
+
+
+def test_neighbouring_rows_are_one_finding_until_the_factor_or_the_contract_changes():
+    rows = core("open_interest", [*contract("okx", wave(6)), *contract("okx", wave(2), instrument="ETHUSDT", asset="ETH")])
+    held = lines(Inputs({"open_interest": rows}, {}), "open_interest", ("open_interest_base",))
+    said = told(held, [0.01, 0.01, 0.001, np.nan, np.nan, 0.01, 0.01, 0.01])
+    found = findings(UnitBreak(), held, said)
+    assert [(one.instrument, one.window_start, one.window_end, one.rows, one.observed) for one in found] == [
+        ("BTCUSDT", at(0) - 1, at(1), 2, 0.0),
+        ("BTCUSDT", at(1), at(2), 1, 2.0),
+        ("BTCUSDT", at(2), at(4), 2, 3.0),
+        ("BTCUSDT", at(4), at(5), 1, 5.0),
+        ("ETHUSDT", at(0) - 1, at(1), 2, 6.0),
+    ]
+    assert [str(one.factor) for one in found] == ["0.01", "0.001", "nan", "0.01", "0.01"], "an unknown factor is one factor"
+    assert to_table(found, "r", START).column("rows_affected").to_pylist() == [2, 1, 2, 1, 2]
+    assert to_table(found, "r", START).column("suggested_factor").to_pylist() == [0.01, 0.001, None, 0.01, 0.01]
+    whole = findings(UnitBreak(), held, said, split=False)
+    assert [(one.instrument, one.rows, one.observed, one.detail) for one in whole] == [
+        ("BTCUSDT", 6, 0.0, "BTCUSDT 0 0.01"),
+        ("ETHUSDT", 2, 6.0, "ETHUSDT 6 0.01"),
+    ]
+    said.bad[[1, 4]] = False
+    assert [(one.window_start, one.rows) for one in findings(UnitBreak(), held, said, split=False)] == [
+        (at(0) - 1, 1),
+        (at(1), 2),
+        (at(4), 1),
+        (at(0) - 1, 2),
+    ]
+
+
+# -- rates in percent
+
+
+def paid(*groups, coins=("BTC", "ETH", "SOL")):
+    """Settlements, hourly: the same rate in every coin, its sign alternating. groups: (rows, size)."""
+    sizes = [size for count, size in groups for _ in range(count)]
+    return core(
+        "funding",
+        [
+            {"venue": "okx", "instrument": coin, "asset": coin, "funding_kind": "settlement", "n": n, "funding_rate": size * (-1) ** n}
+            for coin in coins
+            for n, size in enumerate(sizes)
+        ],
+    )
+
+
+@pytest.mark.parametrize(("first", "factor"), [(1e-2, 100.0), (3e-2, 100.0), (4e-2, 1000.0), (1e-1, 1000.0)])
+def test_a_rate_break_that_lasts_keeps_the_factor_it_began_with(first, factor):
+    """Beside 1e-4 the first rate is 100 to 1,000 times too large; 316 lies halfway. What rates do afterwards says nothing about the unit."""
+    found = RateUnitBreak().find(Inputs({"funding": paid((25, 1e-4), (1, first), (2, 1e-2), (2, 1e-1), (3, 1e-4))}, {}))
+    assert [(one.instrument, one.window_start, one.window_end, one.rows) for one in found] == [
+        (coin, at(24), at(29), 5) for coin in ("BTC", "ETH", "SOL")
+    ]
+    assert {(one.factor, one.observed, one.expected) for one in found} == {(1 / factor, first, 1e-4)}
+
+
+def test_two_contracts_are_no_median():
+    assert RateUnitBreak().find(Inputs({"funding": paid((25, 1e-4), (5, 1e-2), coins=("BTC", "ETH"))}, {})) == []
+
+
+# -- rows missing in a crash
+
+
+def crash(*, amount=0.0, price=0.0, usual=0.001, candles=None):
+    """Hours 0 to 19, a gap of four hours, and one row across which amount and implied price have moved; logs. Before, amounts step by `usual`."""
+    rows = contract("okx", [1000 * np.exp(usual * (n % 2)) for n in range(20)])
+    (last,) = contract("okx", [rows[-1]["open_interest_base"] * np.exp(amount)])
+    rows.append(last | {"n": 23, "open_interest_usd": last["open_interest_usd"] * np.exp(price)})
+    tables = {"open_interest": core("open_interest", rows)} | ({} if candles is None else {"candles": core("candles", candles)})
+    return [(one.observed, one.expected, one.window_start, one.window_end, one.rows) for one in MissingInCrash().find(Inputs(tables, {}))]
+
+
+def near(*numbers):
+    return tuple(pytest.approx(one, rel=1e-9) for one in numbers)
+
+
+def test_a_gap_is_told_with_the_move_across_it_and_the_move_it_took_to_be_told():
+    place = (at(19), at(23), 1)
+    assert crash(amount=-0.079) == [], "eight per cent of open interest, in logs"
+    assert crash(amount=-0.081) == [(*near(-0.081, 0.08), *place)]
+    assert crash(price=0.029) == [], "three per cent of price"
+    assert crash(price=0.031) == [(*near(0.031, 0.03), *place)]
+    assert crash(amount=-0.081, price=-0.2) == [(*near(-0.081, 0.08), *place)], "the amount is told before the price it implies"
+    assert crash(amount=-0.079, price=-0.2) == [(*near(-0.2, 0.03), *place)]
+
+
+def test_what_is_extreme_grows_with_the_square_root_of_the_steps_it_took():
+    """Usual steps of 0.02, six of them are 0.12; across four hours 0.24."""
+    assert crash(amount=0.23, usual=0.02) == []
+    assert crash(amount=0.25, usual=0.02) == [(*near(0.25, 0.24), at(19), at(23), 1)]
+
+
+@pytest.mark.parametrize(("fall", "seen"), [(0.029, False), (0.031, True)])
+def test_a_candle_inside_the_gap_tells_what_the_rows_do_not(fall, seen):
+    """There and back: across the gap nothing moved."""
+    candles = [one | {"close_usd": 5e4 * np.exp(-fall * (one["n"] == 21))} for one in bars("okx", [1.0] * 24)]
+    found = crash(candles=candles)
+    assert found == ([(*near(-fall, 0.03), at(19), at(23), 1)] if seen else [])

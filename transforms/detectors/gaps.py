@@ -83,13 +83,15 @@ class MissingInCrash(Detector):
                 with np.errstate(invalid="ignore"):
                     hit = gap & (np.abs(step) > np.maximum(least, usual))
                 size = np.where(hit & ~bad, step, size)
-                wanted = np.where(hit & ~bad, usual, wanted)
+                wanted = np.where(hit & ~bad, np.maximum(least, usual), wanted)
                 bad |= hit
             for row in at[~bad[at]].tolist():
-                move, normal, when = bars.across(held.names[held.track[row]], int(held.as_of[row - 1]), int(held.as_of[row]))
-                if abs(move) > max(self.rule.price_size, normal):
-                    bad[row], size[row], wanted[row], known[row] = True, move, normal, max(known[row], when)
-            detail = f"{table} of {{instrument}} has a gap across a move of {{observed:.3g}} (normal: {{expected:.3g}}): ask again, mark it"
+                move, extreme, when = bars.across(held.names[held.track[row]], int(held.as_of[row - 1]), int(held.as_of[row]))
+                if abs(move) > extreme:
+                    bad[row], size[row], wanted[row], known[row] = True, move, extreme, max(known[row], when)
+            detail = (
+                f"{table} of {{instrument}} has a gap across a move of {{observed:.3g}} (extreme from {{expected:.3g}} on): ask again, mark it"
+            )
             found += findings(self, held, Told(bad, size, wanted, np.full(len(gap), np.nan), "flag", detail, known))
         return found
 
@@ -191,15 +193,15 @@ class _Bars:
         return found
 
     def across(self, name: tuple[str, ...], since: int, until: int) -> tuple[float, float, int]:
-        """(largest move of a bar inside the span, what is normal there, when known); 0 where there is no bar."""
+        """(move of the most extreme bar inside the span, from where on it is extreme, when known); 0 where there is no bar."""
         for n in self.tracks.get((name[1], name[3]), []):
             a, b = self.held.starts[n], self.held.starts[n + 1]
             first, last = a + np.searchsorted(self.held.as_of[a:b], (since, until), "right")
-            with np.errstate(invalid="ignore"):
-                beyond = np.abs(self.step[first:last]) / self.usual[first:last]
+            extreme = np.maximum(self.rule.price_size, self.usual[first:last])  # usual is 0 where price stood still
+            beyond = np.abs(self.step[first:last]) / extreme
             if last > first and np.isfinite(beyond).any():
                 top = first + int(np.nanargmax(beyond))
-                return float(self.step[top]), float(self.usual[top]), int(self.held.known[last - 1])
+                return float(self.step[top]), float(extreme[top - first]), int(self.held.known[last - 1])
         return 0.0, 0.0, 0
 
 

@@ -86,12 +86,10 @@ class SidesBesideTotal(Detector):
             return []
         number, names = tracks_of(stated, ("source", "venue", "instrument"))
         place = {name: n for n, name in enumerate(names)}
-        when, hours, amount = (
-            micros(stated.column("as_of")),
-            floats(stated.column("interval_h")),
-            floats(stated.column("total_liquidated_base")),
-        )
+        when, told = micros(stated.column("as_of")), micros(stated.column("known_at"))
+        hours, amount = floats(stated.column("interval_h")), floats(stated.column("total_liquidated_base"))
         total = constant(held, np.nan)
+        known = held.known.copy()
         for n, name in enumerate(held.names):
             mine = np.flatnonzero(number == place.get(name[:3], -1))
             if len(mine) == 0:
@@ -101,8 +99,9 @@ class SidesBesideTotal(Detector):
             at = mine[np.minimum(np.searchsorted(when[mine], held.as_of[a:b]), len(mine) - 1)]
             same = (when[at] == held.as_of[a:b]) & (hours[at] == held.values["interval_h"][a:b])
             total[a:b] = np.where(same, amount[at], np.nan)
+            known[a:b] = np.where(same, np.maximum(known[a:b], told[at]), known[a:b])
         sides = held.values["long_liquidated_base"] + held.values["short_liquidated_base"]
         with np.errstate(invalid="ignore"):
             bad = np.abs(sides - total) > self.rule.tolerance * np.maximum(sides, total)
         detail = "long + short of {instrument} is {observed:.6g}, the stated total {expected:.6g}: sides are missing or counted twice"
-        return findings(self, held, Told(bad, sides, total, constant(held, np.nan), "flag", detail))
+        return findings(self, held, Told(bad, sides, total, constant(held, np.nan), "flag", detail, known))
