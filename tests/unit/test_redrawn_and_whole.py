@@ -21,8 +21,8 @@ STILL = (0.0,) * COUNT
 
 
 def stepping(by, usual=0.0):
-    """Log odds that go up and down by `usual`, and `by` more from STEP on, which comes after an up."""
-    return [usual * (n % 2) + (by - usual * (n % 2 == 0) if n == STEP else by) * (n >= STEP) for n in range(COUNT)]
+    """Log odds that go up and down by `usual`; at STEP, which comes after an up, they step by `by`, and stay."""
+    return [usual * (n % 2) if n < STEP else usual + by for n in range(COUNT)]
 
 
 def ratio(metric, odds, late=None):
