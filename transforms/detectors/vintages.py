@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from transforms.asof import floats, micros, tracks_of
 from transforms.detectors.contract import DAY_US, Detector, Finding, Inputs, identity
-from transforms.estimators import Ints
+from transforms.estimators import Bools, Ints
 
 SETTLED: Final = {
     "volatility_index": "implied_volatility",
@@ -151,7 +151,7 @@ class DuplicatedMidnight(Detector):
     rule: MidnightRule = MidnightRule()
     lookback_h = 24 * 7.0
     catches = "archive files that overlap by their 00:00 row: the convention of labels has changed"
-    rule_text = "on 2 days and more, 00:00 and nothing else comes in two answers"
+    rule_text = "on 2 days and more, one answer ends with the 00:00 that another begins with, and they share nothing else"
 
     def find(self, inputs: Inputs) -> list[Finding]:
         found: list[Finding] = []
@@ -168,11 +168,12 @@ class DuplicatedMidnight(Detector):
         order = np.lexsort((codes, as_of, number))
         number, as_of, known, codes = number[order], as_of[order], known[order], codes[order]
         twice = np.append(False, (number[1:] == number[:-1]) & (as_of[1:] == as_of[:-1]) & (codes[1:] != codes[:-1]))
+        ends, begins = _edges(number, codes, as_of)
         found: list[Finding] = []
         for track in np.unique(number[twice]).tolist():
             mine = number == track
-            seen, other = twice & mine & (as_of % DAY_US == 0), twice & mine & (as_of % DAY_US != 0)
-            stamps: Ints = np.unique(as_of[seen])
+            other = twice & mine & (as_of % DAY_US != 0)
+            stamps: Ints = np.intersect1d(as_of[mine & ends], as_of[mine & begins])
             if len(stamps) < self.rule.days:
                 continue
             proof = stamps[self.rule.days - 1]
@@ -199,7 +200,19 @@ class DuplicatedMidnight(Detector):
                     float(self.rule.days),
                     0.0,
                     np.nan,
-                    int(np.sum(seen)),
+                    len(stamps),
                 )
             )
         return found
+
+
+def _edges(number: Ints, codes: Ints, as_of: Ints) -> tuple[Bools, Bools]:
+    """Rows at 00:00 that their answer reaches after rows between midnights, and those it begins with. Daily rows reach none."""
+    _, answer = np.unique(np.stack([number, codes]), axis=1, return_inverse=True)
+    answer = answer.ravel()
+    midnight = as_of % DAY_US == 0
+    first: Ints = np.full(len(as_of), np.iinfo(np.int64).max)
+    inside = first.copy()
+    np.minimum.at(first, answer, as_of)
+    np.minimum.at(inside, answer[~midnight], as_of[~midnight])
+    return midnight & (inside[answer] < as_of), midnight & (first[answer] == as_of)
