@@ -4,7 +4,7 @@ Two kinds of comparison, each as the bar could see it:
 
     second path   an aggregator's row of a venue's contract against the venue's own of the same instant: open interest in coins,
                   the settlement in force, the close. Tolerances 2 %, 1e-8, 10 bp.
-    venues        the price of each contract against the median of the asset's contracts at the bar, where there are at least three.
+    venues        the price of each contract against the median of the asset's contracts at the bar, where at least three venues have one.
 
 A breach replaces no value: it raises SOURCE_DISAGREEMENT, lowers confidence, and is kept as evidence with both values. Liquidations are not
 compared: what aggregators hold of them are lower bounds with a range that nobody publishes.

@@ -35,7 +35,7 @@ def touched(rows: Sequence[Mapping[str, Any]]) -> set[date]:
 
 
 def by_day(rows: Sequence[Mapping[str, Any]], days: set[date]) -> list[dict[str, Any]]:
-    """One row per (source, endpoint, instrument, day of `days`) that a window with a grid reaches into, in key order.
+    """One row per (source, endpoint, instrument, day of `days`) of which a window with a grid had a stamp due, in key order.
 
     rows: of `coverage`, any order. `expected` counts the stamps of the day that were ever due, `missing` those the newest answer about them
     did not hold, `refused` the refused answers of windows of the day that no later window has covered since.
@@ -63,8 +63,6 @@ def by_day(rows: Sequence[Mapping[str, Any]], days: set[date]) -> list[dict[str,
                 refused[day] = [(count, left) for count, parts in refused[day] if (left := _outside(parts, span))]
                 refused[day] += [(int(row["refused"]), [span])] * (row["refused"] > 0)
         for day in sorted(states):
-            if not states[day]:
-                continue
             missing = sum(not came for came in states[day].values())
             answers = sum(count for count, _ in refused[day])
             found.append(

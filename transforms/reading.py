@@ -37,7 +37,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DIGITS: Final = "0123456789.+-eE"
 _PLAIN: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_AT_BYTE: Final = re.compile(r"\(byte (\d+)\)$")
+_CUT_AT: Final = re.compile(r"invalid (?:number|character) \(byte (\d+)\)$")
 _WHOLE: Final = re.compile(r"[0-9]{1,18}")
 _LAST: Final = 253_402_300_799_999_999  # microseconds until the year 10000
 _FAULTS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -106,8 +106,9 @@ class Shape(Generic[R]):
             return Unreadable(Reject(target, "VENUE_ERROR", said, start))
         if isinstance(fault, msgspec.ValidationError):
             return Unreadable(Reject(target, "SHAPE", str(fault), start))
-        fault_at = _AT_BYTE.search(str(fault))  # a number cut after its point is "malformed" exactly where the answer ends
-        if "truncated" in str(fault) or (fault_at and int(fault_at[1]) >= len(body)):
+        # a number cut after its point is "malformed" exactly where the answer ends; so is a character too many, which is no cut
+        cut_at = _CUT_AT.search(str(fault))
+        if "truncated" in str(fault) or (cut_at and int(cut_at[1]) >= len(body)):
             return Unreadable(
                 Reject(
                     target, "TRUNCATED", f"the answer ends after {len(body)} bytes, in the middle", body[-2000:].decode("utf-8", "replace")

@@ -134,6 +134,38 @@ def test_two_venues_have_no_median():
     assert comparisons(panel_of_all(parts)) == []
 
 
+def test_venues_are_counted_not_contracts_and_at_each_bar():
+    """Prices 100, 100, 100.1 and 103; the median of four is 100.05, without the last two venues it is none."""
+    parts = four_venues(103.0)
+    second = {**VENUE, "source": "binance", "venue": "binance", "instrument": "BTCUSDC"}
+    doubled = {name: tables[:2] for name, tables in parts.items()}
+    doubled["open_interest"] = [*doubled["open_interest"], interest(WHEN, np.full(len(WHEN), 10.0), second)]
+    doubled["candles"] = [*doubled["candles"], core_table("candles", WHEN, close_usd=103.0, interval_h=1.0, **BAR, **second)]
+    assert comparisons(panel_of_all(doubled)) == [], "three contracts of two venues"
+    half = len(WHEN) // 2
+    parts["candles"] = [one if n < 2 else one.slice(0, half + n) for n, one in enumerate(parts["candles"])]
+    found = {one.venue: one.difference for one in comparisons(panel_of_all(parts))}
+    four, three = 100.0 / 100.05, 100.0 / 100.0
+    told = found["binance"]
+    assert told[half + 1] == pytest.approx(1.0 - four)
+    assert told[half + 2] == pytest.approx(1.0 - three), "100, 100 and 103 are left: their middle is 100"
+    assert np.isnan(told[half + 3 :]).all()
+    assert found["hyperliquid"][half + 2] == pytest.approx(0.03)
+
+
+def test_how_old_a_comparison_is_counts_in_hours_from_the_newest_instant_compared():
+    """Open interest was compared at the first midnight alone, settlements at the second too."""
+    parts = market(1.5)
+    parts["open_interest"][1] = parts["open_interest"][1].slice(0, 1)
+    parts["candles"].pop()
+    parts["funding"][1] = parts["funding"][1].slice(0, 2)
+    age = worst(panel(parts))[1][0]
+    first = int(np.flatnonzero(DAYS[0] == WHEN)[0])
+    assert np.isnan(age[:first]).all()
+    assert age[first : first + 24].tolist() == list(range(24))
+    assert age[first + 24 : first + 48].tolist() == list(range(24))
+
+
 @pytest.mark.parametrize(("off", "said"), [(1.0, False), (1.1, True)])
 def test_a_breach_is_an_event_lowers_confidence_and_replaces_nothing(off, said):
     found = derive(joined(market(off)), SPAN, "1h", SPEC, stamp=STAMP)

@@ -75,6 +75,15 @@ def test_b4_the_ledger_knows_every_day_and_the_newest_answer_counts(first, heale
         assert one["complete"] is (one["missing"] == 0)
 
 
+def test_b4_a_window_that_touches_a_day_without_a_due_stamp_says_nothing_about_it():
+    """From 22:30 to 00:30 the hours 23:00 and 00:00 were due: both of the day that ends there, whose end the second is."""
+    rows = [asked(Window(utc("2026-05-01T22:30"), utc("2026-05-02T00:30")), missing=[utc("2026-05-02")], refused=1)]
+    assert touched(rows) == {date(2026, 5, 1), date(2026, 5, 2)}
+    (day,) = by_day(rows, touched(rows))
+    assert (day["date"], day["expected"], day["missing"], day["refused"]) == (date(2026, 5, 1), 2, 1, 1)
+    assert by_day(rows, {date(2026, 5, 2)}) == []
+
+
 def test_b4_overlapping_windows_of_another_width_count_each_stamp_once():
     rows = [asked(Window(utc("2026-05-01"), utc("2026-05-03")), missing=[utc("2026-05-02T12:00")])]
     rows.append(asked(Window(utc("2026-05-02T11:00"), utc("2026-05-02T13:00")), at="2026-06-02"))

@@ -149,7 +149,14 @@ def liquidated(long, short):
 def stated(total, late=timedelta(0)):
     """What a source says the sum is, known so late; at the second instant."""
     moment = START + HOUR
-    row = {"source": "bybit", "venue": "bybit", "instrument": "BTCUSDT", "as_of": moment, "known_at": moment + LAG + late, "interval_h": 1.0}
+    row = {
+        "source": "bybit",
+        "venue": "bybit",
+        "instrument": "BTCUSDT",
+        "as_of": moment,
+        "known_at": moment + LAG + late,
+        "interval_h": 1.0,
+    }
     kind = pa.timestamp("us", tz="UTC")
     found = pa.Table.from_pylist([row | {"total_liquidated_base": total}])
     for name in ("as_of", "known_at"):

@@ -157,6 +157,36 @@ def test_b7_the_first_settlement_of_a_month_lies_in_its_own_file(archive):
     assert utc("2026-09-01") in settled
 
 
+def part(first, last, at):
+    """Quarter-hours of the day that were read at a minute."""
+    window = {"window_start": DAY.start + first * QUARTER, "window_end": DAY.start + last * QUARTER}
+    named = {"endpoint": "archiveMetrics", "instrument": "BTCUSDT", "file": FILE, "checksum_sha256": "v", "file_sha256": "v"}
+    return window | named | {"as_of": READ + timedelta(minutes=at)}
+
+
+@pytest.mark.parametrize(
+    ("parts", "kept"),
+    [
+        ([(0, 96, 5), (8, 16, 3)], [(0, 96)]),
+        ([(0, 96, 5), (8, 16, 5)], [(0, 96)]),
+        ([(0, 96, 5), (8, 16, 6)], [(0, 96), (8, 16)]),
+        ([(0, 96, 5), (0, 16, 3), (16, 96, 4)], [(0, 96)]),
+        ([(0, 48, 5), (40, 96, 3)], [(0, 48), (40, 96)]),
+        ([(0, 48, 5), (48, 96, 3)], [(0, 48), (48, 96)]),
+        ([(0, 96, 5), (0, 96, 7), (0, 48, 6)], [(0, 96)]),
+    ],
+)
+def test_a_part_inside_another_that_was_read_no_earlier_is_not_read_again_by_itself(parts, kept):
+    rows = [part(*one) for one in parts]
+    for some in (rows, rows[::-1]):
+        assert [((one.window.start - DAY.start) // QUARTER, (one.window.end - DAY.start) // QUARTER) for one in held(some)] == kept
+
+
+def test_the_same_window_of_another_file_is_no_part_of_this_one():
+    other = part(0, 96, 9) | {"file": FILE.replace("10-01", "10-02")}
+    assert len(held([part(8, 16, 3), other])) == 2
+
+
 PARTS = st.lists(st.tuples(st.integers(0, 20), st.integers(1, 12), st.integers(0, 50), st.booleans()), max_size=12)
 
 

@@ -39,16 +39,19 @@ def spread(count, length):
 def test_one_answer_that_tells_another_history_is_named_with_its_hash():
     changed = [*range(-5, 0), *spread(20, 400)]
     (one,) = invented(said(range(400), 60.0, "a", FIRST), said(changed[:5], 70.0, "b", SECOND), said(changed[5:], 72.0, "b", SECOND, 1))
-    assert (one.series, one.table, one.instrument, one.consequence) == (f"raw_sha256={'b' * 64}", "volatility_index", "BTC-DVOL", "quarantine")
+    assert (one.series, one.table, one.instrument, one.consequence) == (
+        f"raw_sha256={'b' * 64}",
+        "volatility_index",
+        "BTC-DVOL",
+        "quarantine",
+    )
     assert (one.observed, one.expected, one.rows, one.known_at) == (72.0, 60.0, 25, to_us(SECOND))
     assert (one.window_start, one.window_end) == (to_us(START - 5 * DAY) - 1, to_us(START + 399 * DAY))
     assert "20 of 400 settled values" in one.detail
     assert "5 rows before their first" in one.detail
 
 
-@pytest.mark.parametrize(
-    ("count", "length", "seen"), [(20, 400, 1), (19, 300, 0), (20, 401, 0), (21, 401, 1), (20, 30, 1)], ids=lambda value: str(value)
-)
+@pytest.mark.parametrize(("count", "length", "seen"), [(20, 400, 1), (19, 300, 0), (20, 401, 0), (21, 401, 1), (20, 30, 1)], ids=str)
 def test_it_takes_twenty_values_and_a_twentieth_of_the_common_history(count, length, seen):
     assert len(spread(count, length)) == count
     assert len(invented(said(range(length), 60.0, "a", FIRST), said(spread(count, length), 72.0, "b", SECOND, 1))) == seen

@@ -89,9 +89,7 @@ class MissingInCrash(Detector):
                 move, extreme, when = bars.across(held.names[held.track[row]], int(held.as_of[row - 1]), int(held.as_of[row]))
                 if abs(move) > extreme:
                     bad[row], size[row], wanted[row], known[row] = True, move, extreme, max(known[row], when)
-            detail = (
-                f"{table} of {{instrument}} has a gap across a move of {{observed:.3g}} (extreme from {{expected:.3g}} on): ask again, mark it"
-            )
+            detail = f"{table} of {{instrument}} has a gap across a move of {{observed:.3g}} (extreme from {{expected:.3g}} on): ask again, mark it"
             found += findings(self, held, Told(bad, size, wanted, np.full(len(gap), np.nan), "flag", detail, known))
         return found
 
