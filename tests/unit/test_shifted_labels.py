@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -48,7 +50,15 @@ def test_the_copy_that_fits_at_a_lag_is_told_from_its_first_row_on(lag):
 def test_a_lag_that_nobody_tries_is_not_found_and_too_few_rows_prove_nothing():
     assert pair("open_interest", interest(0.01), 0) == []
     assert pair("open_interest", interest(0.01), 1, JUDGED + FARTHEST - 1) == []
-    assert len(pair("open_interest", interest(0.01), 1, JUDGED + FARTHEST)) == 1
+
+
+@pytest.mark.parametrize("more", [0, 1, 5, 11, 12, 30])
+def test_what_comes_later_makes_the_finding_longer_and_nothing_else(more):
+    """Rows that came while the witness was on its way to the proof are in doubt like those before them: one finding, not two."""
+    (first,) = pair("open_interest", interest(0.01), 1, JUDGED + FARTHEST)
+    (one,) = pair("open_interest", interest(0.01), 1, JUDGED + FARTHEST + more)
+    assert (one.rows, one.window_end) == (JUDGED + FARTHEST + more, at(JUDGED + FARTHEST + more - 1))
+    assert replace(one, rows=first.rows, window_end=first.window_end) == replace(first, expected=one.expected, factor=one.factor)
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,9 @@ class LabelShift(Detector):
             newest = np.searchsorted(own + int(lags.max()), own, "right") - 1
             after = (newest >= 0) & shifted[np.maximum(newest, 0)]
             onset = np.where(after & ~doubt, np.maximum(newest, 0), onset)
-            doubt |= after
+            # and what came between the two, too late to be judged and too early to be stopped
+            between = np.minimum.accumulate(np.where(after, newest, b - a)[::-1])[::-1] <= at
+            doubt |= after | between
             bad[a:b] |= doubt
             proof[a:b] = np.where(doubt, held.as_of[a:b][onset] + int(lags.max()), proof[a:b])
             observed[a:b] = np.where(doubt, labelled[onset], observed[a:b])
