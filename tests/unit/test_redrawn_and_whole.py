@@ -90,6 +90,13 @@ def test_without_both_witnesses_at_both_instants_nothing_is_said():
     assert redrawn(top, without=(STEP - 1,)) == []
 
 
+def test_a_candle_between_the_instants_does_not_stand_for_the_one_at_the_end():
+    ratios = core("long_short", [*ratio("top_positions", moved(0.3)), *ratio("global_account", STILL)])
+    hourly, half = closes(STILL), closes(STILL)[STEP] | {"n": STEP - 0.5}
+    for rows, seen in (([*hourly, half], 1), ([*closes(STILL, without=(STEP,)), half], 0)):
+        assert len(CohortRedraw().find(Inputs({"long_short": ratios, "candles": core("candles", rows)}, {}))) == seen
+
+
 def test_value_over_amount_is_the_price_where_there_is_no_candle():
     top = moved(0.3)
     assert len(redrawn(top, prices=None, value=STILL)) == 1

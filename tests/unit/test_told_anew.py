@@ -57,6 +57,11 @@ def test_it_takes_twenty_values_and_a_twentieth_of_the_common_history(count, len
     assert len(invented(said(range(length), 60.0, "a", FIRST), said(spread(count, length), 72.0, "b", SECOND, 1))) == seen
 
 
+def test_the_common_history_is_that_between_the_first_and_the_last_value_told_anew():
+    changed = [400 + n for n in spread(20, 400)]
+    assert len(invented(said(range(900), 60.0, "a", START + 910 * DAY), said(changed, 72.0, "b", START + 920 * DAY, 1))) == 1
+
+
 @pytest.mark.parametrize(("value", "seen"), [(62.9, 0), (63.1, 1), (57.1, 0), (56.9, 1)])
 def test_a_correction_within_a_twentieth_is_no_other_history(value, seen):
     assert len(invented(said(range(100), 60.0, "a", FIRST), said(range(100), value, "b", SECOND, 1))) == seen

@@ -177,7 +177,6 @@ class LabelShift(Detector):
         known, proof = held.known.copy(), np.zeros(len(held.as_of), dtype=np.int64)
         for back in range(1, self.rule.settlements + 1):
             bad[:-back] |= sure[back:] & (held.track[back:] == held.track[:-back])
-            known[:-back] = np.where(sure[back:] & ~sure[:-back], np.maximum(known[:-back], held.known[back:]), known[:-back])
         begin = np.flatnonzero(bad & ~np.append(False, bad[:-1]))
         first_sure = np.flatnonzero(sure)
         if len(begin):

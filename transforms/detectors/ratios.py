@@ -79,7 +79,7 @@ class CohortRedraw(Detector):
                 if x >= a and y > x and stamps[y] == until and stamps[x] == since:
                     moves.append(abs(one.level[y] - one.level[x]) / one.usual[y])
                     known[row] = max(known[row], one.held.known[y])
-            bad[row] = len(moves) == len(witnesses) and len(moves) > 1 and max(moves) < rule.still
+            bad[row] = len(moves) > 1 and max(moves) < rule.still
         detail = "the top ratio of {instrument} steps by {observed:.3g} log odds (usual: {expected:.3g}) while all accounts and price stand still"
         return findings(self, held, Told(bad, step, usual, constant(held, np.nan), "flag", detail, known))
 
