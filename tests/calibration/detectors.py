@@ -59,7 +59,8 @@ LIMITS: Final = """
 * A defect that was there before the history that was given: a level is learned, and a wrong one that nobody contradicts for 60 days is the level.
 * The alarms counted on clean data are real gaps of a feed in an extreme hour. They are flags.
 * `sides_beside_total` needs the total a source states beside its sides. No table of the lake carries one, so it speaks over recordings and
-  never at the door. `duplicated_midnight` sees two files only where one load brings both.
+  never at the door. `duplicated_midnight` sees two files only where one load brings both;
+  in Binance's archive the decoder comes first: a 00:00 outside a file's own day is put aside as STAMP.
 * At the door a row is put aside only if it came when the proof was complete; equal rows before a feed was known to be dead, or rows before a
   shift was proved, were in use by then. The finding names them, core keeps them. The shares above count findings.
 """
