@@ -22,7 +22,7 @@ fi
 # Two halves at once, of about the same length: what starts Airflow and a browser mostly waits; the rest mostly computes, and after it come the
 # tests that need the object store alone.
 log=.venv/tests-beside.log
-lake=(tests/integration/test_{bad_input,quarantine,suspecting,delisted,growing,republished}.py)
+lake=(tests/integration/test_{bad_input,quarantine,suspecting,delisted,republished}.py)
 beside() {
   local computing=0 storing=0
   .venv/bin/python -m pytest -m "not stack and not browser" || computing=$?

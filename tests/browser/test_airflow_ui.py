@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.browser, pytest.mark.stack]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-HISTORY = {"TIDEGAUGE_SPANS": json.dumps({"*": [short_history()]})}
+#: two sources: all of them are asked by test_main_job.py, here they have to be looked at
+HISTORY = {"TIDEGAUGE_SPANS": json.dumps({"*": [short_history()]}), "TIDEGAUGE_SOURCES": "binance defillama"}
 SLOW = 120_000  # milliseconds: a UI on a busy machine
 
 

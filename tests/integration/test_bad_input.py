@@ -358,7 +358,7 @@ OUT = ("long_short_accounts_log", "long_short_top_positions_log")
 
 
 def history(until):
-    return {"binance": [["2026-06-10", until]], "defillama": [["2026-04-01", until]], "*": []}
+    return {"binance": [["2026-06-20", until]], "defillama": [["2026-04-01", until]], "*": []}
 
 
 def fill_and_derive(run_id):

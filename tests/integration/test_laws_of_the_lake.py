@@ -18,8 +18,8 @@ pytestmark = pytest.mark.stack
 SPANS = {"*": [["2026-07-20", "2026-07-24"]]}
 DAYS = [f"2026-07-{day}" for day in (20, 21, 22, 23)]
 #: across a midnight and an 08:00 settlement
-NIGHT = {"*": [["2026-07-21T18:00", "2026-07-22T10:00"]]}
-HOURS = [f"2026-07-21T{hour:02d}" for hour in range(18, 24)] + [f"2026-07-22T{hour:02d}" for hour in range(10)]
+NIGHT = {"*": [["2026-07-21T22:00", "2026-07-22T09:00"]]}
+HOURS = [f"2026-07-21T{hour}" for hour in (22, 23)] + [f"2026-07-22T{hour:02d}" for hour in range(9)]
 
 
 def ingest(keys, sources=("binance", "coinalyze", "defillama", "alternative_me")):
