@@ -179,9 +179,9 @@ def tape(ask: Ask, _answer: Answer, envelope: shapes.Envelope) -> Decoded:
         unnamed, "CONVENTION", lambda i: f"found trade_id {read.rows[i].trade_id!r}; one is digits, with the coin before a dash or without"
     )
     forced = [(row, who) for row, kept in zip(read.rows, whole.keep, strict=True) if kept for who in FLAGS.get(row.liquidation or "", ())]
-    for what, word in (("native_unit", "usd"), ("liquidation_sides", "order")):
-        if (found := conventions.text(SOURCE, TAPE, what, at)) != word:  # type: ignore[arg-type]
-            raise LookupError(f"found {what} {found!r} of {TAPE}; this decoder reads {word!r} only")
+    common.counted_in(ask, "usd")
+    if (named := conventions.text(SOURCE, TAPE, "liquidation_sides", at)) != "order":
+        raise LookupError(f"found liquidation_sides {named!r} of {TAPE}; this decoder reads 'order' only")
     rows = [row for row, _ in forced]
     sieve = Sieve("forced_trades", rows)
     as_of = np.array([row.timestamp for row in rows], dtype=np.int64) * common.MILLI
